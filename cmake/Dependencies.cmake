@@ -34,9 +34,12 @@ find_package(CLI11 CONFIG REQUIRED)
 find_package(tomlplusplus CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 
-pkg_check_modules(lz4 REQUIRED IMPORTED_TARGET liblz4)
-pkg_check_modules(isal REQUIRED IMPORTED_TARGET libisal)
-pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
+# The prefix keeps the cached results away from the variables of RocksDB's own
+# Findlz4.cmake, which would take them for its own when CMake runs again.
+foreach(name lz4 isal sodium)
+  pkg_check_modules(dumpcast_${name} REQUIRED IMPORTED_TARGET lib${name})
+  add_library(PkgConfig::${name} ALIAS PkgConfig::dumpcast_${name})
+endforeach()
 
 if(DUMPCAST_TESTS)
   find_package(GTest CONFIG REQUIRED)
