@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The sender's engine: what to send next, of which block, on which path.
+ *
+ * Sans-IO: memory pages, streams, packet buffers and time come from the rim through
+ * struct dcast_rim; nothing here allocates, sleeps, locks or looks at a clock. The same
+ * source runs in the kernel at panic, in dumpcast-send and in the simulation.
+ *
+ * Context: one caller at a time per struct dcast_sender; any context, also panic with
+ * interrupts off. All memory is the caller's and fixed: sizeof(struct dcast_sender) plus
+ * one scratch area of dcast_sender_scratch_bytes(config).
+ */
+#ifndef DUMPCAST_KMOD_CORE_DCAST_SENDER_H
+#define DUMPCAST_KMOD_CORE_DCAST_SENDER_H
+
+#include "protos/wire/auth.h"
+#include "protos/wire/dumpcast_wire.h"
+
+#define DCAST_CLASS_EXCLUDED	0	/* as a page's class: not dumped at this dump level */
+
+enum dcast_path_mode { DCAST_MIRROR = 0, DCAST_STRIPE = 1 };
+
+/* What the engine asks of the world. ctx is handed back untouched. */
+struct dcast_rim {
+	void *ctx;
+	/*
+	 * Class (1..3, or DCAST_CLASS_EXCLUDED) of each page of a window. Pages outside RAM are
+	 * excluded. Must not fault.
+	 */
+	void (*window_classes)(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES]);
+	/* Copies one page to dst. 0, or negative when it cannot be read. Must not fault. */
+	int (*read_page)(void *ctx, __u64 pfn, void *dst);
+	/*
+	 * Copies len bytes at offset of a class 0 stream (not PRESENCE, which the engine makes).
+	 * The same bytes every time for the same dump. 0, or negative.
+	 */
+	int (*read_stream)(void *ctx, unsigned int stream, __u64 offset, void *dst, __u32 len);
+	/* LZ4 block format. Bytes written, or 0 when the result would not fit into cap. */
+	__u32 (*compress)(void *ctx, const void *src, __u32 len, void *dst, __u32 cap);
+	/*
+	 * A buffer for one packet (96 + symbol_size bytes, 8-byte aligned) on a path, or NULL when
+	 * the path cannot take one now. The engine calls tx_put() for it before the next tx_get().
+	 */
+	void *(*tx_get)(void *ctx, unsigned int path);
+	/* Sends the packet that was built in buf: len bytes of UDP payload. Unicast paths copy it to each relay. */
+	void (*tx_put)(void *ctx, unsigned int path, void *buf, __u32 len, unsigned int lane);
+	/* False while a path is known to be unable to send (no carrier). */
+	int (*path_up)(void *ctx, unsigned int path);
+};
+
+struct dcast_config {
+	__u8  host_id[DCAST_ID_BYTES];
+	__u8  dump_id[DCAST_ID_BYTES];
+	__u8  boot_id[DCAST_ID_BYTES];
+	struct dcast_keys keys;
+	__u64 origin;			/* random id of this sender instance */
+	__u16 key_epoch;
+	__u16 symbol_size;
+	__u8  paths;			/* 1..DCAST_MAX_PATHS */
+	__u8  lanes;			/* 1..DCAST_MAX_LANES */
+	__u8  mode;			/* enum dcast_path_mode */
+	__u8  page_shift;
+	__u8  dump_level;
+	__u8  commits_wanted;		/* 0: default: 2, or every relay known when fewer */
+	__u8  slots;			/* blocks interleaved, 1..16 */
+	__u8  parity_percent;		/* m = max(ceil(k * percent / 100), 1 when k >= 8), first pass with a way back */
+	__u8  parity_percent_blind;	/* the same when no relay has ever been heard */
+	__u32 heartbeat_ms;
+	__u32 rate_kib_s;		/* ceiling of UDP payload on one path; 0: only PACE limits */
+	__u64 linger_ns;		/* after END: at least as long as replies come, at most this without a commit */
+	__u64 time_limit_ns;		/* whole dump; 0: none */
+	__u32 blind_passes;		/* further passes when nothing was ever heard */
+	char  hostname[64];
+	char  release[64];
+};
+
+/* What is known of one relay. Kept from HELLOs while armed, and through the dump. */
+struct dcast_relay_info {
+	__u64 id;
+	__u64 last_seq;
+	__u64 heard_ns[DCAST_MAX_PATHS];	/* 0: never on that path */
+	__u64 lane_mask;			/* lanes it receives */
+	__u64 commit_mask;			/* lanes it has committed of this dump */
+	__u32 pace_kib_s;			/* 0: no limit */
+	__u32 verdict;				/* enum dcast_verdict */
+	char  name[64];
+};
+
+struct dcast_stats {
+	__u64 packets[DCAST_MAX_PATHS];
+	__u64 bytes[DCAST_MAX_PATHS];
+	__u64 skipped[DCAST_MAX_PATHS];		/* symbols not sent since the path was stalled */
+	__u64 blocks, raw_bytes, encoded_bytes, parity_symbols, repeat_symbols;
+	__u64 zero_pages, unreadable_pages, empties;
+	__u64 naks, nak_entries, nak_dropped;
+	__u64 rx_bad_mac, rx_bad_format, rx_foreign, rx_replayed, relay_table_full;
+};
+
+enum dcast_phase {
+	DCAST_PHASE_ARMED,	/* heartbeats, HELLOs */
+	DCAST_PHASE_WALK,	/* first pass */
+	DCAST_PHASE_PASS,	/* further passes */
+	DCAST_PHASE_LINGER,
+	DCAST_PHASE_DONE,
+};
+
+struct dcast_sender;		/* defined at the end; fields are the engine's own */
+
+/* Bytes of scratch that dcast_sender_init() needs, 64-byte aligned. */
+__u32 dcast_sender_scratch_bytes(const struct dcast_config *config);
+
+/* 0, or -22 with *why set to what is wrong with the configuration. */
+int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
+		      const struct dcast_rim *rim, void *scratch, const char **why);
+
+/* Copies what src knows of the relays; src may be mid-update (it is only read, and checked). */
+void dcast_sender_adopt_relays(struct dcast_sender *s, const struct dcast_sender *src);
+
+/*
+ * Begins a dump: ranges (ascending, kept by reference) is the memory map, meta is complete but for
+ * stream_len[PRESENCE] and window_end, which the engine sets. flags: DCAST_F_LIVE, DCAST_F_TEST.
+ */
+void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast_range *ranges,
+			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags);
+
+/*
+ * Does a bounded piece of work: at most one block encoded and at most 64 packets sent.
+ * Returns the number of packets sent; 0 means that nothing can be done before
+ * dcast_sender_wake_ns() or before a path or packet buffer becomes free.
+ */
+unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns);
+
+/* When step() wants to be called again at the latest, ns on the caller's clock. */
+__u64 dcast_sender_wake_ns(const struct dcast_sender *s);
+
+/* One UDP payload that came in on a path. Checked here; anything wrong is counted and dropped. */
+void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path,
+			const void *packet, __u32 len);
+
+/* Says goodbye (armed) on every path; call step() until it returns 0 afterwards. */
+void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns);
+
+enum dcast_phase dcast_sender_phase(const struct dcast_sender *s);
+/* True when every lane has the commits wanted. */
+int dcast_sender_committed(const struct dcast_sender *s);
+const struct dcast_stats *dcast_sender_stats(const struct dcast_sender *s);
+/* Blocks done and in all of the present pass. */
+void dcast_sender_progress(const struct dcast_sender *s, __u64 *done, __u64 *total);
+/* i-th relay known, or NULL. */
+const struct dcast_relay_info *dcast_sender_relay(const struct dcast_sender *s, unsigned int i);
+
+#endif
