@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The blocks, dumps and hosts of one relay, in one RocksDB.
+//
+// Layout: column family "blocks", keys dump (32 bytes) | class (1) | number (8, big-endian) |
+// digest (8, big-endian), written without WAL and flushed explicitly, sorted tables with direct I/O;
+// column family "default" for the records of store.proto, written with WAL and sync.
+#ifndef DUMPCAST_STORE_STORE_H_
+#define DUMPCAST_STORE_STORE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "dumpcast/v1/store.pb.h"
+#include "store/block_sink.h"
+#include "store/ids.h"
+
+namespace dumpcast {
+
+struct StoreOptions {
+  std::string path;  // created when missing
+  // New blocks are refused while less than this is free on the file system. Default: 1 GiB.
+  uint64_t min_free_bytes = 1ull << 30;
+  // Memtable memory, bytes. Default: 128 MiB.
+  uint64_t write_buffer_bytes = 128ull << 20;
+  bool direct_io = true;  // falls back when the file system has none
+};
+
+// A sorted list of half-open runs of block numbers of one class.
+struct NumberRun {
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+
+// Thread safety: all methods may be called from any thread.
+class Store : public BlockSink {
+ public:
+  // FAILED_PRECONDITION when another process has it open, or it was written by a newer version.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
+
+  // BlockSink.
+  [[nodiscard]] absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
+                                      std::string_view encoded) override = 0;
+  [[nodiscard]] absl::Status Flush() override = 0;
+
+  // The encoding stored under exactly this key. NOT_FOUND, DATA_LOSS when its checksum fails.
+  virtual absl::StatusOr<std::string> GetBlock(const DumpKey& dump, const BlockKey& key) const = 0;
+  // The encoding that views use: lowest digest that is not EMPTY; an EMPTY one when it is the only one.
+  // NOT_FOUND when none.
+  virtual absl::StatusOr<std::string> GetBestBlock(const DumpKey& dump, uint8_t block_class,
+                                                   uint64_t number, BlockKey* key) const = 0;
+  // Calls visit for each stored key of a class with number in [first, last], ascending; stops when it
+  // returns false. with_bytes false leaves `encoded` empty and reads keys only.
+  virtual absl::Status ScanBlocks(
+      const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
+      const std::function<bool(const BlockKey&, std::string_view encoded)>& visit) const = 0;
+
+  // Records. A dump's record must exist before its blocks are listed; PutDump() creates or replaces
+  // it synchronously (durable on return).
+  [[nodiscard]] virtual absl::Status PutDump(const v1::DumpRecord& record) = 0;
+  virtual absl::StatusOr<v1::DumpRecord> GetDump(const DumpKey& dump) const = 0;
+  virtual std::vector<v1::DumpRecord> ListDumps() const = 0;
+  // Replaces the record by a tombstone, durably, then drops the blocks. Idempotent; also for a dump
+  // that was never seen, so that it never comes.
+  [[nodiscard]] virtual absl::Status DeleteDump(const DumpKey& dump, int64_t now_unix_ns) = 0;
+
+  [[nodiscard]] virtual absl::Status PutHost(const v1::HostRecord& record) = 0;
+  virtual std::vector<v1::HostRecord> ListHosts() const = 0;
+
+  // This relay's own random id, made at the first Open() and kept.
+  virtual uint64_t relay_id() const = 0;
+  // False while the disk is below min_free_bytes or a write has failed; PutBlock() refuses then.
+  virtual bool accepting(std::string* why) const = 0;
+};
+
+inline DumpKey KeyOf(const v1::DumpRecord& record) {
+  DumpKey key;
+  std::copy_n(record.host_id().begin(), key.host_id.size(), key.host_id.begin());
+  std::copy_n(record.dump_id().begin(), key.dump_id.size(), key.dump_id.begin());
+  return key;
+}
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_STORE_STORE_H_
