@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine: boots a kernel in QEMU, runs commands in it, crashes it, reads its memory.
+
+Emulated always (-accel tcg), so that a test sees the same on every machine. A guest
+that resets is paused instead, so its memory stays readable over QMP.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import socket
+import subprocess
+import threading
+import time
+from typing import Iterator, Sequence
+
+from .kernels import Kernel
+from .memory import PAGE, MemoryImage, Range
+from .net import Net
+from .util import HarnessError, spawn, stop, wait_until
+
+# QEMU's device name -> the guest's modules for it.
+NIC_MODULES = {
+    "virtio-net-pci": ("virtio_pci", "virtio_net"),
+    "e1000": ("e1000",),
+    "e1000e": ("e1000e",),
+    "vmxnet3": ("vmxnet3",),
+}
+
+
+class Qmp:
+    """QEMU's control socket (docs/interop/qmp-spec.txt). Thread-safe."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(str(path))
+        self._buffer = b""
+        self._lock = threading.Lock()
+        self.events: list[dict] = []
+        self._receive(30)  # the greeting
+        self.execute("qmp_capabilities")
+
+    def execute(self, command: str, timeout_s: float = 300, **arguments):
+        """Runs one command; its return value, or HarnessError with QEMU's own words."""
+        with self._lock:
+            message = {"execute": command, "arguments": arguments}
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            deadline = time.monotonic() + timeout_s
+            while True:
+                answer = self._receive(deadline - time.monotonic())
+                if "error" in answer:
+                    raise HarnessError(f"QMP {command} {arguments}: {answer['error'].get('desc')}")
+                if "return" in answer:
+                    return answer["return"]
+                self.events.append(answer)
+
+    def monitor(self, line: str) -> str:
+        """A command of the human monitor, for what QMP does not offer."""
+        return self.execute("human-monitor-command", **{"command-line": line})
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self, timeout_s: float) -> dict:
+        self._socket.settimeout(max(timeout_s, 0.01))
+        while b"\n" not in self._buffer:
+            try:
+                data = self._socket.recv(65536)
+            except (TimeoutError, ConnectionError) as error:
+                raise HarnessError(f"QMP: no answer from QEMU ({error!r})") from error
+            if not data:
+                raise HarnessError("QMP: QEMU is gone")
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+
+class Shell:
+    """The other end of guest_init.sh's command loop. One command at a time; thread-safe."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(str(path))
+        self._buffer = b""
+        self._lock = threading.Lock()
+        self._serial = 0
+
+    def wait_ready(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self._line(deadline) != "READY":
+            pass
+
+    def send(self, command: str) -> int:
+        """Sends a command without waiting for its answer (a crash gives none)."""
+        self._serial += 1
+        text = base64.b64encode(command.encode()).decode()
+        self._socket.settimeout(30)
+        self._socket.sendall(f"{self._serial} {text}\n".encode())
+        return self._serial
+
+    def run(self, command: str, timeout_s: float) -> tuple[int, bytes]:
+        with self._lock:
+            serial = self.send(command)
+            deadline = time.monotonic() + timeout_s
+            while self._line(deadline) != f"BEGIN {serial}":
+                pass
+            output = []
+            while True:
+                line = self._line(deadline)
+                if line.startswith(f"END {serial} "):
+                    return int(line.split()[2]), base64.b64decode("".join(output))
+                output.append(line)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _line(self, deadline: float) -> str:
+        while b"\n" not in self._buffer:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                data = self._socket.recv(65536)
+            except TimeoutError as error:
+                raise HarnessError("the guest's shell did not answer in time") from error
+            if not data:
+                raise HarnessError("the guest's shell is gone")
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.decode(errors="replace").strip()
+
+
+@dataclasses.dataclass
+class Vm:
+    """One virtual machine; `with Vm(...) as vm:` boots it up to its shell.
+
+    nics: QEMU device names, card i plugged into bridge i (named net<i> in the guest).
+    workdir: for sockets, the console log and what a test saves; kept when the VM ends.
+    """
+
+    kernel: Kernel
+    initramfs: pathlib.Path
+    workdir: pathlib.Path
+    net: Net | None = None
+    nics: Sequence[str] = ()
+    memory_mib: int = 256
+    cpus: int = 1
+    cmdline: str = ""
+    boot_timeout_s: float = 240
+
+    def __post_init__(self) -> None:
+        unknown = set(self.nics) - set(NIC_MODULES)
+        if unknown:
+            raise HarnessError(f"network cards {sorted(unknown)}: wanted {sorted(NIC_MODULES)}")
+        if self.nics and (self.net is None or len(self.nics) > self.net.bridges):
+            raise HarnessError(f"{len(self.nics)} network cards need a Net with as many bridges")
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.console_path = self.workdir / "console.log"
+        self.process: subprocess.Popen | None = None
+        self.qmp: Qmp
+        self.shell: Shell
+
+    def __enter__(self) -> "Vm":
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends QEMU at once; the console log stays."""
+        for name in ("qmp", "shell"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        stop(self.process)
+
+    # What the guest says and does.
+
+    def console(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self.console_path.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+        return ""
+
+    def wait_console(self, pattern: str, timeout_s: float = 120) -> re.Match:
+        """The first match of a regular expression anywhere on the console."""
+        def probe():
+            match = re.search(pattern, self.console(), re.M)
+            if match is None:
+                self._check_alive()
+            return match
+        return wait_until(probe, timeout_s,
+                          lambda: f"{pattern!r} on the console:\n{self.console()[-3000:]}", 0.1)
+
+    def sh(self, command: str, timeout_s: float = 60, check: bool = False) -> tuple[int, str]:
+        """Runs a shell command as root in the guest: (exit status, stdout and stderr)."""
+        try:
+            status, output = self.shell.run(command, timeout_s)
+        except HarnessError as error:
+            self._check_alive()
+            raise HarnessError(f"{error}: {command}\nconsole:\n{self.console()[-3000:]}") from error
+        text = output.decode(errors="replace")
+        if check and status != 0:
+            raise HarnessError(f"in the guest: {command}: exit status {status}\n{text}")
+        return status, text
+
+    def read_file(self, path: str, timeout_s: float = 60) -> bytes:
+        """A file of the guest, binary, also from /proc and /sys."""
+        status, data = self.shell.run(f"cat {shlex.quote(path)}", timeout_s)
+        if status != 0:
+            raise HarnessError(f"guest: {path}: {data.decode(errors='replace').strip()}")
+        return data
+
+    def crash(self, how: str = "sysrq") -> None:
+        """Panics the guest and returns at once.
+
+        sysrq: from a process; break: sysrq from the serial port's interrupt; nmi: an unknown
+        NMI; hang: with interrupts off on another processor is not among them.
+        """
+        if how == "sysrq":
+            self.shell.send("echo c >/proc/sysrq-trigger")
+        elif how == "break":
+            self.sh("echo 1 >/proc/sys/kernel/sysrq", check=True)
+            self.qmp.execute("chardev-send-break", id="console")
+            self._console_socket.sendall(b"c")
+        elif how == "nmi":
+            self.sh("echo 1 >/proc/sys/kernel/unknown_nmi_panic", check=True)
+            self.qmp.execute("inject-nmi")
+        else:
+            raise HarnessError(f"crash({how!r}): wanted sysrq, break or nmi")
+
+    # What the hypervisor says and does.
+
+    def status(self) -> str:
+        """QEMU's run state: running, paused, shutdown (the guest has reset), ..."""
+        return self.qmp.execute("query-status")["status"]
+
+    def wait_reset(self, timeout_s: float = 300) -> None:
+        """Waits for the guest to reboot or power off; it is stopped then, memory intact."""
+        wait_until(lambda: self.status() in ("shutdown", "paused"), timeout_s,
+                   lambda: f"the guest to reset; console:\n{self.console()[-3000:]}", 0.2)
+
+    def pause(self) -> None:
+        self.qmp.execute("stop")
+
+    def resume(self) -> None:
+        self.qmp.execute("cont")
+
+    def set_link(self, nic: int, up: bool) -> None:
+        """Carrier of a card, as the guest's driver sees it (Net.set_link cuts unseen)."""
+        self.qmp.execute("set_link", name=f"nic{nic}", up=up)
+
+    def ram_ranges(self) -> list[tuple[int, int]]:
+        """(start, size) of RAM as the guest's processors address it, merged; bytes."""
+        text = self.qmp.monitor("info mtree -f")
+        found: list[tuple[int, int]] = []
+        in_memory = False
+        for line in text.splitlines():
+            if line.startswith("FlatView"):
+                if found:
+                    break
+                in_memory = False
+            elif re.match(r'\s*AS "memory"', line):
+                in_memory = True
+            elif in_memory:
+                match = re.match(r"\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): pc\.ram",
+                                 line)
+                if match:
+                    start, end = int(match[1], 16), int(match[2], 16) + 1
+                    if found and sum(found[-1]) == start:
+                        found[-1] = (found[-1][0], end - found[-1][0])
+                    else:
+                        found.append((start, end - start))
+        if not found:
+            raise HarnessError(f"no pc.ram in QEMU's memory tree:\n{text[:2000]}")
+        return [(start, size) for start, size in found if size >= PAGE]
+
+    def save_memory(self, folder: pathlib.Path) -> MemoryImage:
+        """All RAM, one file a range (below and above the hole under 4 GiB). Stop the guest first."""
+        if self.status() == "running":
+            raise HarnessError("save_memory: the guest runs; pause() it or wait_reset() first")
+        folder.mkdir(parents=True, exist_ok=True)
+        ranges = []
+        for start, size in self.ram_ranges():
+            path = folder / f"ram-{start:x}"
+            self.qmp.execute("pmemsave", val=start, size=size, filename=str(path.resolve()))
+            ranges.append(Range(start, size, path))
+        return MemoryImage(ranges)
+
+    def dump_elf(self, path: pathlib.Path) -> pathlib.Path:
+        """QEMU's own ELF dump with the guest's vmcoreinfo, as makedumpfile reads it."""
+        self.qmp.execute("dump-guest-memory", timeout_s=600, paging=False,
+                         protocol=f"file:{path.resolve()}")
+        return path
+
+    # Inner parts.
+
+    def _command(self) -> list[str]:
+        # A Unix socket's path holds 107 bytes and workdir may be deep: QEMU runs in it.
+        command = [
+            "qemu-system-x86_64", "-name", "dumpcast-vmtest", "-machine", "q35",
+            "-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(self.memory_mib),
+            "-smp", str(self.cpus), "-nodefaults", "-display", "none",
+            "-action", "reboot=shutdown,shutdown=pause",
+            "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,"
+                        "logfile=console.log",
+            "-serial", "chardev:console",
+            "-chardev", "socket,id=shell,path=shell.sock,server=on,wait=off",
+            "-serial", "chardev:shell",
+            "-qmp", "unix:qmp.sock,server=on,wait=off",
+            "-device", "vmcoreinfo",
+            "-kernel", str(self.kernel.vmlinuz), "-initrd", str(self.initramfs.resolve()),
+            "-append", self._append(),
+        ]
+        for index, model in enumerate(self.nics):
+            port = self.net.port(index)
+            command += ["-netdev", f"tap,id=net{index},ifname={port.tap},script=no,downscript=no",
+                        "-device", f"{model},id=nic{index},netdev=net{index},mac={port.mac},romfile="]
+        if self.net is not None:
+            command = ["ip", "netns", "exec", self.net.switch, *command]
+        return command
+
+    def _append(self) -> str:
+        words = ["console=ttyS0,115200"]
+        modules = dict.fromkeys(name for model in self.nics for name in NIC_MODULES[model])
+        words.append("vmmod=" + ",".join([*modules, "configfs", "qemu_fw_cfg"]))
+        for index in range(len(self.nics)):
+            port = self.net.port(index)
+            words.append(f"vmnet=net{index},{port.mac},{port.v4},{port.v6}")
+        return " ".join([*words, self.cmdline]).strip()
+
+    def _start(self) -> None:
+        command = self._command()
+        for name in ("console.sock", "shell.sock", "qmp.sock", "console.log"):
+            (self.workdir / name).unlink(missing_ok=True)
+        with open(self.workdir / "qemu.log", "w", encoding="utf-8") as log:
+            log.write(shlex.join(command) + "\n")
+            log.flush()
+            self.process = spawn(command, cwd=self.workdir, stdout=log, stderr=log)
+        self.qmp = Qmp(self._socket("qmp.sock"))
+        self.shell = Shell(self._socket("shell.sock"))
+        self._console_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._console_socket.connect(str(self._socket("console.sock")))
+        # Nobody needs what comes this way (the log file has it), but it must be drained.
+        threading.Thread(target=_drain, args=(self._console_socket,), daemon=True).start()
+        try:
+            self.shell.wait_ready(self.boot_timeout_s)
+        except HarnessError as error:
+            self._check_alive()
+            raise HarnessError(f"{self.kernel.release} did not reach its shell: {error}\n"
+                               f"console:\n{self.console()[-4000:]}") from error
+
+    def _socket(self, name: str) -> pathlib.Path:
+        path = self.workdir / name
+        def probe():
+            self._check_alive()
+            return path.exists()
+        wait_until(probe, 30, f"QEMU to open {path}")
+        return path
+
+    def _check_alive(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            log = (self.workdir / "qemu.log").read_text(encoding="utf-8", errors="replace")
+            raise HarnessError(f"QEMU ended with status {self.process.returncode}:\n{log[-3000:]}\n"
+                               f"console:\n{self.console()[-3000:]}")
+
+
+def _drain(source: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while source.recv(65536):
+            pass
