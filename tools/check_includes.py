@@ -51,7 +51,7 @@ class Part:
 # The longest folder that holds a file decides.
 PARTS = (
     Part("protos/wire", (), "protos/ knows nobody"),
-    Part("protos", ("protos/dumpcast",), "protos/ knows nobody"),
+    Part("protos", ("protos",), "protos/ knows nobody"),
     Part("kmod/core", ("protos/wire",), "kmod/core knows protos/wire only"),
     Part("kmod/core/send", ("kmod/core", "protos/wire"),
          "kmod/core/send knows kmod/core and protos/wire"),
