@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What crosses the engine's edge: datagrams in and out, work for the store, for peers, and events.
+// Plain values; whoever takes them owns them.
+#ifndef DUMPCAST_RELAY_PACKETS_H_
+#define DUMPCAST_RELAY_PACKETS_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/ids.h"
+
+namespace dumpcast {
+
+// Nanoseconds on the caller's monotonic clock.
+using TimeNs = uint64_t;
+inline constexpr TimeNs kNever = ~TimeNs{0};
+inline constexpr TimeNs kMillisecond = 1'000'000;
+inline constexpr TimeNs kSecond = 1'000'000'000;
+
+// A UDP address as the rim knows it (a sockaddr_in or sockaddr_in6, and the interface that the
+// packet came in on, 0 when unknown). The engine only compares and hands it back.
+struct Address {
+  std::array<uint8_t, 28> bytes{};
+  uint32_t ifindex = 0;
+  auto operator<=>(const Address&) const = default;
+};
+
+// One datagram that came in. The payload is the caller's and is not kept.
+struct Datagram {
+  std::string_view payload;
+  Address from;
+  bool truncated = false;  // the socket had to cut it
+};
+
+// One datagram to send.
+struct Reply {
+  Address to;
+  std::string payload;
+};
+
+// Work for the store, to be done in the order given and reported by Engine::StoreDone().
+struct StoreOp {
+  enum class Kind {
+    kOpenDump,  // make the dump's record, or clear its seal; durable before the next op
+    kPut,       // BlockSink::PutBlock()
+    kFlush,     // BlockSink::Flush()
+    kSeal,      // write the seal and the committed lanes; only after the kFlush before it was OK
+    kHost,      // write the host's record
+  };
+  Kind kind = Kind::kPut;
+  uint64_t id = 0;  // rises by 1
+  DumpKey dump;
+  // kOpenDump.
+  uint16_t key_epoch = 0;
+  bool live = false;
+  bool test = false;
+  // kPut.
+  BlockKey key;
+  std::string encoded;
+  // kSeal.
+  bool complete = false;
+  std::string reason;
+  uint64_t committed_lanes = 0;
+  // kHost (dump.host_id names it).
+  std::string hostname, kernel_release;
+  Id16 boot_id{};
+  uint64_t memory_bytes = 0;
+  uint32_t paths = 0;
+  uint32_t interval_ms = 0;
+  bool disarmed = false;
+};
+
+// Blocks first..first+count-1 of a class.
+struct BlockRun {
+  uint8_t block_class = 0;
+  uint64_t first = 0;
+  uint64_t count = 0;
+  auto operator<=>(const BlockRun&) const = default;
+};
+
+// Blocks to fetch from peers; answered by Engine::PeerFetched() with the same id, also when no
+// peer is up. At most one is open per dump.
+struct PeerFetch {
+  uint64_t id = 0;
+  DumpKey dump;
+  std::vector<BlockRun> runs;
+};
+
+struct PeerBlock {
+  BlockKey key;
+  std::string encoded;
+};
+
+struct PeerResult {
+  std::vector<PeerBlock> blocks;
+  uint32_t peers_asked = 0;  // that answered
+  bool more = false;         // the caller cut the answer short: ask again at once
+};
+
+// What a person may want to read in the log.
+struct Event {
+  enum class Kind {
+    kHostArmed,
+    kHostRebooted,
+    kHostGoodbye,
+    kDumpBegun,
+    kDumpResumed,
+    kClass0Held,      // META and the memory map are there
+    kSenderDone,      // END heard, or the sender said that it has ended
+    kSenderSilent,
+    kCommitted,       // COMMIT sent for the first time for these lanes
+    kSealedComplete,
+    kSealedIncomplete,
+    kDeclined,        // packets of a deleted or evicted dump
+    kDiskFull,        // the store refuses new blocks
+    kEndMismatch,     // the sender's count of blocks differs from its own presence
+    kBadVersion,      // a newer major version
+  };
+  Kind kind = Kind::kDumpBegun;
+  DumpKey dump;         // dump_id zero when it is about a host
+  std::string text;     // one line, without the ids
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_RELAY_PACKETS_H_

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// First stage: what may be believed. Nothing of a packet is looked at before its MAC but what is
+// needed to check it; a refused packet costs no memory.
+#ifndef DUMPCAST_RELAY_VERIFY_H_
+#define DUMPCAST_RELAY_VERIFY_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "protos/wire/auth.h"
+#include "relay/counters.h"
+#include "relay/packets.h"
+
+namespace dumpcast {
+
+// The keys of a host, derived from the cluster key of an epoch; nullopt when the epoch is unknown.
+// Called from every thread that has a Verifier.
+using KeyLookup = std::function<std::optional<dcast_keys>(const Id16& host_id, uint16_t epoch)>;
+
+// A packet that passed, or why it did not.
+struct Verified {
+  // kAnnounce, kSymbol, kEmpty, kEnd, kPeerPacket: taken, and the rest is valid. Any other: refused.
+  Counter verdict = Counter::kTruncated;
+  dcast_hdr hdr{};              // as on the wire, little-endian
+  std::string_view payload;     // payload_len bytes, of the caller's buffer
+  Address from;
+  std::shared_ptr<const dcast_keys> keys;
+
+  bool ok() const { return verdict >= Counter::kAnnounce && verdict <= Counter::kPeerPacket; }
+  DumpKey dump() const;
+};
+
+// Thread safety: one caller at a time; keep one per thread.
+class Verifier {
+ public:
+  // Remembers the keys of at most this many hosts, only after a MAC was right.
+  static constexpr size_t kMaxCachedHosts = 4096;
+
+  explicit Verifier(KeyLookup keys);
+  ~Verifier();
+  Verified Verify(const Datagram& datagram);
+
+ private:
+  struct Cache;
+  KeyLookup lookup_;
+  std::unique_ptr<Cache> cache_;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_RELAY_VERIFY_H_
