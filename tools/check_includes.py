@@ -23,11 +23,11 @@ import sys
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 PROTO_IMPORT = re.compile(r'^\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"')
 CONDITION = re.compile(r"^\s*#\s*(if|ifdef|ifndef|else|elif|endif)\b(.*)")
-TARGET = re.compile(r"\bdumpcast_(wire|core|proto|vmcore|store|relay_lib|client_lib|arm_lib)\b")
+TARGET = re.compile(r"\bdumpcast_(wire|keys|core|proto|vmcore|store|relay_lib|client_lib|arm_lib)\b")
 SKIPPED = {".git", "build", ".cache", "fixtures"}
 
 TARGET_FOLDER = {
-    "wire": "protos/wire", "core": "kmod/core", "proto": "protos/dumpcast",
+    "wire": "protos/wire", "keys": "protos/keys", "core": "kmod/core", "proto": "protos/dumpcast",
     "vmcore": "store/vmcore", "store": "store", "relay_lib": "relay",
     "client_lib": "client", "arm_lib": "kmod/arm",
 }
