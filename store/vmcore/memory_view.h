@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Physical memory of a crashed host, put together from the blocks that are held.
+#ifndef DUMPCAST_STORE_VMCORE_MEMORY_VIEW_H_
+#define DUMPCAST_STORE_VMCORE_MEMORY_VIEW_H_
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "store/vmcore/block_source.h"
+#include "store/vmcore/dump_meta.h"
+
+namespace dumpcast {
+
+enum class PageState {
+  kNotRam,      // outside the memory map
+  kDumped,      // its bytes are here
+  kZero,        // was all zero
+  kExcluded,    // the dump level excludes it, or its block was answered EMPTY
+  kUnreadable,  // the sender could not read it (poisoned, offline)
+  kMissing,     // it may have been dumped, but its block is not held
+};
+const char* PageStateName(PageState state);
+
+// What is known of a window without reading its blocks.
+enum class WindowState {
+  kHeld,     // some block is held and none is known to be missing
+  kPartial,  // some block is held, another one is missing
+  kMissing,  // a block exists, or its presence slice has not arrived, and nothing is held
+  kAbsent,   // presence says that no block exists and none is held: all pages excluded
+};
+
+// Sixteen page states at most: one window.
+using WindowPages = std::array<PageState, DCAST_MAX_WINDOW_PAGES>;
+
+// A snapshot of what was held when it was opened, as far as ReadBlock() of the source keeps to that.
+//
+// Where several classes speak for a page, the lowest one that carries it (or says zero) counts.
+//
+// Thread safety: all methods may be called from any thread; decoded windows are cached behind a
+// mutex (about 1 MiB), and are decoded outside of it.
+class MemoryView {
+ public:
+  // Loads the metadata and the numbers of the blocks that are held (24 bits for each MiB of memory,
+  // no block is read but those of class 0). Errors of DumpMeta::Load() and of the source.
+  static absl::StatusOr<std::shared_ptr<const MemoryView>> Open(
+      std::shared_ptr<const BlockSource> source);
+  ~MemoryView();
+
+  const DumpMeta& meta() const { return *meta_; }
+  const BlockSource& source() const { return *source_; }
+
+  WindowState GetWindowState(uint64_t window) const;
+
+  // States of the pages of a window from block headers alone (cheap when the source's
+  // ReadBlockHeader() is). Entries from pages_per_window() on are kNotRam. Not cached.
+  // A block that cannot be decoded counts as missing.
+  absl::StatusOr<WindowPages> ReadWindowPages(uint64_t window) const;
+
+  // State of one page; fills out[0..page_bytes) with its bytes, or zeros unless it was kDumped.
+  // `out` may be null. A block that cannot be decoded counts as missing; errors of the source come
+  // back as they are.
+  absl::StatusOr<PageState> ReadPage(uint64_t pfn, char* out) const;
+
+  // Copies [paddr, paddr + len) with zeros wherever a page is not kDumped. Addresses may lie outside
+  // RAM. INVALID_ARGUMENT when paddr + len wraps.
+  absl::Status ReadOrZero(uint64_t paddr, uint64_t len, char* out) const;
+
+  // Copies [paddr, paddr + len), all of which must be kDumped or kZero.
+  // NOT_FOUND names the first page that is not, and its state.
+  absl::Status ReadExact(uint64_t paddr, uint64_t len, char* out) const;
+
+ private:
+  struct Window;
+
+  MemoryView(std::shared_ptr<const BlockSource> source, std::shared_ptr<const DumpMeta> meta);
+  absl::StatusOr<std::shared_ptr<const Window>> GetWindow(uint64_t window) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<std::shared_ptr<const Window>> DecodeWindow(uint64_t window) const;
+  bool Held(uint8_t block_class, uint64_t window) const;
+  bool Missing(uint8_t block_class, uint64_t window) const;
+  void MarkRam(uint64_t window, WindowPages* pages) const;
+
+  std::shared_ptr<const BlockSource> source_;
+  std::shared_ptr<const DumpMeta> meta_;
+  // Ascending runs of held windows, for each of classes 1..3.
+  std::array<std::vector<BlockRun>, DCAST_CLASSES> held_;
+
+  mutable absl::Mutex mutex_;
+  mutable std::list<std::shared_ptr<const Window>> recent_ ABSL_GUARDED_BY(mutex_);
+  mutable absl::flat_hash_map<uint64_t, std::list<std::shared_ptr<const Window>>::iterator> by_number_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_STORE_VMCORE_MEMORY_VIEW_H_
