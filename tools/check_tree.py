@@ -30,7 +30,7 @@ README_FOLDERS = ("protos", "protos/wire", "kmod", "kmod/core", "kmod/linux", "k
 README_KNOWS = re.compile(r"\bknows?\b|\binclude", re.IGNORECASE)
 # Spelled in pieces, so that this file does not report itself.
 UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX")) + r")\b")
-SPDX = re.compile(r"SPDX-License-Identifier:\s*(.+?)\s*(?:\*/|\}\}|-->|-}})?\s*$")
+SPDX = re.compile(r"SPDX-License-Identifier:\s*(.+?)[\s*/}>-]*$")  # less a comment's end
 
 
 def expected_licence(path: str) -> tuple[str, ...]:

@@ -56,6 +56,6 @@ build_preset() {
       die "cmake --preset $preset failed"
     }
   fi
-  cmake --build "build/$preset" "$@" >&2
+  cmake --build "build/$preset" "$@" >&2 || return
   [[ "$preset" != dev ]] || ln -sfn build/dev/compile_commands.json compile_commands.json
 }

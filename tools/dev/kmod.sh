@@ -48,8 +48,8 @@ cmd_kmod() {
     return
   fi
   for kernel in "${kernels[@]}"; do
-    headers="$(kmod_headers "$kernel")"
-    kmod_build "$headers" "$sparse" "$kernel"
+    headers="$(kmod_headers "$kernel")" || return
+    kmod_build "$headers" "$sparse" "$kernel" || return
   done
 }
 

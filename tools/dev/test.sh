@@ -63,24 +63,33 @@ cmd_test() {
   ((all == 0)) || export DUMPCAST_TEST_ALL=1
   export DUMPCAST_BUILD_DIR="$DEV_ROOT/build/$preset"
 
+  TEST_TABLE=() TEST_TOTAL=(0 0 0)
+  # Whatever ends this early (no packages, a signal) is a failure, and counted.
+  trap 'printf "\n%d passed, %d failed, %d skipped\n" "${TEST_TOTAL[0]}" "$((TEST_TOTAL[1] + 1))" "${TEST_TOTAL[2]}"' EXIT
   test_install "$deps" "${parts[@]}"
   TEST_RESULTS="$DEV_ROOT/build/test-results"
   mkdir -p "$TEST_RESULTS"
+  local built=1
   if [[ " ${parts[*]} " =~ \ (unit|sim|cluster|vm)\  ]]; then
     say "== build ($preset)"
-    build_preset "$preset"
+    (build_preset "$preset") || built=0
   fi
 
-  TEST_TABLE=() TEST_TOTAL=(0 0 0)
   local part started
   for part in "${parts[@]}"; do
     say "== $part"
     started=$SECONDS
-    test_"$part" "${extra[@]}"
+    if ((built == 0)) && [[ "$part" =~ ^(unit|sim|cluster|vm)$ ]]; then
+      say "$part: not run, since the build failed"
+      TEST_COUNTS=(0 1 0)
+    else
+      test_"$part" "${extra[@]}"
+    fi
     TEST_TABLE+=("$(printf '%-8s %7d %7d %8d %7ds' "$part" "${TEST_COUNTS[@]}" $((SECONDS - started)))")
     TEST_TOTAL=($((TEST_TOTAL[0] + TEST_COUNTS[0])) $((TEST_TOTAL[1] + TEST_COUNTS[1]))
       $((TEST_TOTAL[2] + TEST_COUNTS[2])))
   done
+  trap - EXIT
   printf '\n%-8s %7s %7s %8s %8s\n' part passed failed skipped time
   printf '%s\n' "${TEST_TABLE[@]}"
   printf '\n%d passed, %d failed, %d skipped\n' "${TEST_TOTAL[@]}"

@@ -178,6 +178,16 @@ class JunitSum(Tree):
                 '<testcase name="e" status="run"/><testcase name="f" status="fail"/></testsuite>')
         self.assertEqual(self.totals(text, 1), (2, 3, 1))
 
+    def test_ctest_skipped_by_the_test_itself(self):
+        text = ('<testsuite><testcase name="a" status="notrun">'
+                '<skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/></testcase></testsuite>')
+        self.assertEqual(self.totals(text, 0), (0, 0, 1))
+
+    def test_ctest_program_that_was_not_built(self):
+        text = ('<testsuite><testcase name="a_NOT_BUILT" status="notrun">'
+                '<skipped message="Unable to find executable: a"/></testcase></testsuite>')
+        self.assertEqual(self.totals(text, 8), (0, 1, 0))
+
     def test_runner_that_died_after_passing_tests(self):
         self.assertEqual(self.totals('<testsuite><testcase name="a"/></testsuite>', 139), (1, 1, 0))
 
