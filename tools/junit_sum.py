@@ -20,7 +20,8 @@ import xml.etree.ElementTree as ElementTree
 def cases(path: pathlib.Path):
     """(name, outcome) of each test case; outcome is passed, failed or skipped."""
     for case in ElementTree.parse(path).iter("testcase"):
-        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+        # pytest splits a test's name in two; ctest gives the whole twice.
+        name = "::".join(dict.fromkeys(filter(None, (case.get("classname"), case.get("name")))))
         tags = {child.tag: child for child in case}
         status = case.get("status", "run")
         # ctest also calls a test skipped whose program is missing; a test that skipped
