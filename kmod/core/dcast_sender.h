@@ -18,6 +18,10 @@
 
 #define DCAST_CLASS_EXCLUDED	0	/* as a page's class: not dumped at this dump level */
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum dcast_path_mode { DCAST_MIRROR = 0, DCAST_STRIPE = 1 };
 
 /* What the engine asks of the world. ctx is handed back untouched. */
@@ -31,21 +35,25 @@ struct dcast_rim {
 	/* Copies one page to dst. 0, or negative when it cannot be read. Must not fault. */
 	int (*read_page)(void *ctx, __u64 pfn, void *dst);
 	/*
-	 * Copies len bytes at offset of a class 0 stream (not PRESENCE, which the engine makes).
-	 * The same bytes every time for the same dump. 0, or negative.
+	 * Copies len bytes at offset of a class 0 stream: VMCOREINFO, NOTES or LOG (the engine
+	 * makes META, MEMMAP and PRESENCE itself). The same bytes every time for the same dump.
+	 * 0, or negative: the chunk is then sent as zeros.
 	 */
 	int (*read_stream)(void *ctx, unsigned int stream, __u64 offset, void *dst, __u32 len);
 	/* LZ4 block format. Bytes written, or 0 when the result would not fit into cap. */
 	__u32 (*compress)(void *ctx, const void *src, __u32 len, void *dst, __u32 cap);
 	/*
-	 * A buffer for one packet (96 + symbol_size bytes, 8-byte aligned) on a path, or NULL when
-	 * the path cannot take one now. The engine calls tx_put() for it before the next tx_get().
+	 * A buffer for one packet (96 + symbol_size bytes, 8-byte aligned) on a path, or
+	 * NULL when the path cannot take one now. Every buffer is handed to tx_put() before
+	 * tx_get() is called again, for whichever path.
 	 */
 	void *(*tx_get)(void *ctx, unsigned int path);
 	/* Sends the packet that was built in buf: len bytes of UDP payload. Unicast paths copy it to each relay. */
 	void (*tx_put)(void *ctx, unsigned int path, void *buf, __u32 len, unsigned int lane);
 	/* False while a path is known to be unable to send (no carrier). */
 	int (*path_up)(void *ctx, unsigned int path);
+	/* The host's clock for heartbeats, ns since 1970. May be NULL: then they carry 0. */
+	__u64 (*unix_ns)(void *ctx);
 };
 
 struct dcast_config {
@@ -63,16 +71,23 @@ struct dcast_config {
 	__u8  dump_level;
 	__u8  commits_wanted;		/* 0: default: 2, or every relay known when fewer */
 	__u8  slots;			/* blocks interleaved, 1..16 */
-	__u8  parity_percent;		/* m = max(ceil(k * percent / 100), 1 when k >= 8), first pass with a way back */
-	__u8  parity_percent_blind;	/* the same when no relay has ever been heard */
+	/*
+	 * Parity of the first pass with a way back, in percent of the data symbols, spread over the
+	 * blocks of 8 and more symbols so that the sum is right; NAKs cover the smaller ones.
+	 */
+	__u8  parity_percent;
+	__u8  parity_percent_blind;	/* when nothing is heard: m = max(1, ceil(k * percent / 100)) */
 	__u32 heartbeat_ms;
 	__u32 rate_kib_s;		/* ceiling of UDP payload on one path; 0: only PACE limits */
-	__u64 linger_ns;		/* after END: at least as long as replies come, at most this without a commit */
+	__u64 linger_ns;		/* after END: as long as NAKs and COMMITs come, and this long after the last */
 	__u64 time_limit_ns;		/* whole dump; 0: none */
 	__u32 blind_passes;		/* further passes when nothing was ever heard */
+	__u64 memory_bytes;		/* RAM, for heartbeats; a dump counts its ranges */
 	char  hostname[64];
 	char  release[64];
 };
+
+#define DCAST_VERDICT_NONE	0xffffffffu	/* the relay has not answered the question */
 
 /* What is known of one relay. Kept from HELLOs while armed, and through the dump. */
 struct dcast_relay_info {
@@ -82,7 +97,7 @@ struct dcast_relay_info {
 	__u64 lane_mask;			/* lanes it receives */
 	__u64 commit_mask;			/* lanes it has committed of this dump */
 	__u32 pace_kib_s;			/* 0: no limit */
-	__u32 verdict;				/* enum dcast_verdict */
+	__u32 verdict;				/* enum dcast_verdict, or DCAST_VERDICT_NONE */
 	char  name[64];
 };
 
@@ -101,10 +116,10 @@ enum dcast_phase {
 	DCAST_PHASE_WALK,	/* first pass */
 	DCAST_PHASE_PASS,	/* further passes */
 	DCAST_PHASE_LINGER,
-	DCAST_PHASE_DONE,
+	DCAST_PHASE_DONE,	/* ended, and every path was told so: step() has nothing left to do */
 };
 
-struct dcast_sender;		/* defined at the end; fields are the engine's own */
+struct dcast_sender;		/* defined in sender_internal.h; fields are the engine's own */
 
 /* Bytes of scratch that dcast_sender_init() needs, 64-byte aligned. */
 __u32 dcast_sender_scratch_bytes(const struct dcast_config *config);
@@ -113,12 +128,16 @@ __u32 dcast_sender_scratch_bytes(const struct dcast_config *config);
 int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 		      const struct dcast_rim *rim, void *scratch, const char **why);
 
-/* Copies what src knows of the relays; src may be mid-update (it is only read, and checked). */
+/*
+ * Copies what src knows of the relays; src may be mid-update (it is only read, and checked).
+ * Call it between dcast_sender_init() and dcast_sender_begin().
+ */
 void dcast_sender_adopt_relays(struct dcast_sender *s, const struct dcast_sender *src);
 
 /*
- * Begins a dump: ranges (ascending, kept by reference) is the memory map, meta is complete but for
- * stream_len[PRESENCE] and window_end, which the engine sets. flags: DCAST_F_LIVE, DCAST_F_TEST.
+ * Begins a dump: ranges (ascending, disjoint, not empty, kept by reference) is the memory map; meta
+ * (copied) is complete but for size, window_end and stream_len[META, MEMMAP, PRESENCE], which the
+ * engine sets. flags: DCAST_F_LIVE, DCAST_F_TEST.
  */
 void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast_range *ranges,
 			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags);
@@ -130,7 +149,10 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
  */
 unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns);
 
-/* When step() wants to be called again at the latest, ns on the caller's clock. */
+/*
+ * When step() wants to be called again at the latest, ns on the caller's clock: at once when it is
+ * not later than now, never when it is ~0. Changes with step(), input(), begin() and goodbye().
+ */
 __u64 dcast_sender_wake_ns(const struct dcast_sender *s);
 
 /* One UDP payload that came in on a path. Checked here; anything wrong is counted and dropped. */
@@ -144,9 +166,15 @@ enum dcast_phase dcast_sender_phase(const struct dcast_sender *s);
 /* True when every lane has the commits wanted. */
 int dcast_sender_committed(const struct dcast_sender *s);
 const struct dcast_stats *dcast_sender_stats(const struct dcast_sender *s);
-/* Blocks done and in all of the present pass. */
+/* Blocks done and in all of the present pass; total is 0 until the first pass knows it. */
 void dcast_sender_progress(const struct dcast_sender *s, __u64 *done, __u64 *total);
 /* i-th relay known, or NULL. */
 const struct dcast_relay_info *dcast_sender_relay(const struct dcast_sender *s, unsigned int i);
+
+#ifdef __cplusplus
+}
+#endif
+
+#include "kmod/core/sender_internal.h"
 
 #endif

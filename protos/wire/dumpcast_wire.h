@@ -111,19 +111,22 @@ struct dcast_end_class {
 	__le64 id_sum;		/* sum mod 2^64 of dcast_id_mix() over the blocks */
 };
 
+#define DCAST_END_LOG_ONLY	0x01	/* by the relays' verdict only class 0 was sent */
+
 struct dcast_end {
 	struct dcast_end_class cls[DCAST_CLASSES];
 	__le64 unreadable_pages;
 	__le32 pass;		/* 1 after the first whole pass */
 	__u8   lanes;
-	__u8   reserved[3];
+	__u8   flags;		/* DCAST_END_* */
+	__u8   reserved[2];
 };
 
 /* ---- relays to sender ---- */
 struct dcast_hello {
 	__le64 announce_seq;	/* hdr.seq of the ANNOUNCE that this answers */
 	__le64 lane_mask;	/* lanes that this relay receives */
-	__le32 pace_kib_s;	/* what it can take now, KiB/s of UDP payload; 0: no limit */
+	__le32 pace_kib_s;	/* what it can take now over all paths, KiB/s of UDP payload; 0: no limit */
 	__le32 reserved;
 	char   name[64];	/* NUL-padded */
 };
@@ -229,7 +232,7 @@ struct dcast_meta {
 	__le64 text_vaddr;	/* kernel image: virtual start, physical start, bytes */
 	__le64 text_paddr;
 	__le64 text_bytes;
-	__le64 vmemmap;		/* virtual address of struct page 0, 0 when unknown */
+	__le64 vmemmap_vaddr;	/* of struct page 0, 0 when unknown (the kernel has a macro vmemmap) */
 	__le32 cpus;
 	__le32 crash_cpu;
 	__le32 lanes;

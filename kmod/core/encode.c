@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* One block into one slot: header, pages or stream bytes, compression, digest. */
+#include "kmod/core/sender_internal.h"
+
+/* Context: any; pure. */
+static int dcast_is_zero(const __u8 *page, __u32 len)
+{
+	__u32 i;
+
+	for (i = 0; i < len; i += 32) {
+		__u64 v[4];
+
+		memcpy(v, page + i, 32);
+		if (v[0] | v[1] | v[2] | v[3])
+			return 0;
+	}
+	return 1;
+}
+
+/* Context: any; pure. */
+__u64 dcast_stream_chunks(const struct dcast_sender *s, unsigned int stream)
+{
+	if (stream == DCAST_STREAM_PRESENCE)
+		return s->slices;
+	return (dcast_le64(s->meta.stream_len[stream]) + DCAST_WINDOW_BYTES - 1) >>
+	       DCAST_WINDOW_SHIFT;
+}
+
+/*
+ * Pages of one class of a window into s->raw. Bytes, with the bitmaps in hdr.
+ * Context: any, also panic with interrupts off; must not allocate; reads cannot fault.
+ */
+static __u32 dcast_gather_pages(struct dcast_sender *s, unsigned int block_class, __u64 window,
+				struct dcast_block_hdr *hdr)
+{
+	const unsigned int shift = s->config.page_shift;
+	const __u32 page_bytes = 1u << shift;
+	unsigned int present = 0, zero = 0, unreadable = 0, i;
+	__u8 cls[DCAST_MAX_WINDOW_PAGES] = { 0 };
+	__u32 len = 0;
+
+	s->rim.window_classes(s->rim.ctx, window, cls);
+	for (i = 0; i < s->window_pages; i++) {
+		const __u64 pfn = window * s->window_pages + i;
+
+		if (cls[i] != block_class)
+			continue;
+		present |= 1u << i;
+		if (s->rim.read_page(s->rim.ctx, pfn, s->raw + len) < 0) {
+			unreadable |= 1u << i;
+			s->stats.unreadable_pages++;
+		} else if (dcast_is_zero(s->raw + len, page_bytes)) {
+			zero |= 1u << i;
+			s->stats.zero_pages++;
+		} else {
+			len += page_bytes;
+		}
+	}
+	hdr->page_shift = (__u8)shift;
+	hdr->present = dcast_to_le16((__u16)present);
+	hdr->zero = dcast_to_le16((__u16)zero);
+	hdr->unreadable = dcast_to_le16((__u16)unreadable);
+	return len;
+}
+
+/*
+ * Bytes of a class 0 chunk into s->raw; how many.
+ * Context: any, also panic with interrupts off; must not allocate.
+ */
+static __u32 dcast_gather_stream(struct dcast_sender *s, __u64 number,
+				 const struct dcast_presence *bits)
+{
+	const unsigned int stream = (unsigned int)(number >> DCAST_STREAM_SHIFT);
+	const __u64 offset = (number & ((1ull << DCAST_STREAM_SHIFT) - 1)) << DCAST_WINDOW_SHIFT;
+	const __u64 left = dcast_le64(s->meta.stream_len[stream]) - offset;
+	const __u32 len = left < DCAST_WINDOW_BYTES ? (__u32)left : DCAST_WINDOW_BYTES;
+
+	switch (stream) {
+	case DCAST_STREAM_META:
+		memcpy(s->raw, (const __u8 *)&s->meta + offset, len);
+		return len;
+	case DCAST_STREAM_MEMMAP:
+		memcpy(s->raw, (const __u8 *)s->ranges + offset, len);
+		return len;
+	case DCAST_STREAM_PRESENCE:
+		memcpy(s->raw, bits, sizeof(*bits));
+		return sizeof(*bits);
+	default:
+		if (s->rim.read_stream(s->rim.ctx, stream, offset, s->raw, len) < 0)
+			memset(s->raw, 0, len);
+		return len;
+	}
+}
+
+/* Context: any, also panic with interrupts off; must not allocate; reads cannot fault. */
+int dcast_encode_block(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
+		       __u64 number, const struct dcast_presence *bits)
+{
+	struct dcast_block_hdr hdr;
+	__u8 *payload = slot->data + sizeof(hdr);
+	__u32 raw_len, len = 0, cap, k;
+
+	memset(&hdr, 0, sizeof(hdr));
+	hdr.hdr_len = sizeof(hdr);
+	if (block_class) {
+		raw_len = dcast_gather_pages(s, block_class, number, &hdr);
+		if (!hdr.present)
+			return 1;
+	} else {
+		raw_len = dcast_gather_stream(s, number, bits);
+	}
+	hdr.raw_len = dcast_to_le32(raw_len);
+	hdr.codec = DCAST_CODEC_NONE;
+	cap = raw_len - raw_len / 16;
+	if (raw_len && cap < raw_len && s->rim.compress)
+		len = s->rim.compress(s->rim.ctx, s->raw, raw_len, payload, cap);
+	if (len && len <= cap) {
+		hdr.codec = DCAST_CODEC_LZ4;
+	} else {
+		memcpy(payload, s->raw, raw_len);
+		len = raw_len;
+	}
+	memcpy(slot->data, &hdr, sizeof(hdr));
+	len += sizeof(hdr);
+	k = (len + s->config.symbol_size - 1) / s->config.symbol_size;
+	memset(slot->data + len, 0, (__u64)k * s->config.symbol_size - len);
+
+	slot->block_class = (__u8)block_class;
+	slot->number = number;
+	slot->len = len;
+	slot->k = (__u8)k;
+	slot->m = 0;
+	slot->flags = s->dump_flags;
+	slot->lane = (__u8)dcast_block_lane(block_class, number, s->config.lanes);
+	slot->digest = dcast_block_digest(&s->config.keys, block_class, number, slot->data, len);
+	s->stats.blocks++;
+	s->stats.raw_bytes += raw_len;
+	s->stats.encoded_bytes += len;
+	return 0;
+}

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* Phases, timers, and one step: at most one block into a slot, then packets out. */
+#include "kmod/core/sender_internal.h"
+
+enum dcast_fill {
+	DCAST_FILL_NONE,	/* there is nothing to send */
+	DCAST_FILL_WAIT,	/* there is, when an EMPTY has left or a slot is free */
+	DCAST_FILL_AGAIN,	/* windows were looked at: go on */
+	DCAST_FILL_BLOCK,
+};
+
+/* Context: any; pure. */
+static struct dcast_slot *dcast_free_slot(struct dcast_sender *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->config.slots; i++)
+		if (!s->slots[i].pending)
+			return &s->slots[i];
+	return NULL;
+}
+
+/* Context: any; pure. */
+static unsigned int dcast_busy_slots(const struct dcast_sender *s)
+{
+	unsigned int i, busy = 0;
+
+	for (i = 0; i < s->config.slots; i++)
+		busy += s->slots[i].pending != 0;
+	return busy;
+}
+
+/* Nothing is on its way out. Context: any; pure. */
+static int dcast_idle(const struct dcast_sender *s)
+{
+	return s->out.kind == DCAST_OUT_NONE && !s->empty_pending && !dcast_busy_slots(s);
+}
+
+/* Context: any; pure. */
+static int dcast_walk_over(const struct dcast_sender *s)
+{
+	return s->walk.stage == DCAST_WALK_END ||
+	       (s->verdict == DCAST_ADMIT_LOG_ONLY && s->walk.stage != DCAST_WALK_STREAMS);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_say(struct dcast_sender *s, __u64 now_ns, unsigned int state,
+		      unsigned int copies)
+{
+	s->announce_state = (__u8)state;
+	s->announce_copies = (__u8)copies;
+	s->announce_ns = now_ns;
+}
+
+/* Context: any; must not allocate. */
+static void dcast_empty(struct dcast_sender *s, unsigned int block_class, __u64 number)
+{
+	s->empty_pending = 1;
+	s->empty_class = (__u8)block_class;
+	s->empty_number = number;
+	s->stats.empties++;
+}
+
+/* The next block that a relay asked for. Context: any; bounded; must not allocate. */
+static enum dcast_fill dcast_fill_nak(struct dcast_sender *s, struct dcast_slot *slot,
+				      __u32 *windows)
+{
+	struct dcast_nak_item item;
+
+	if (!dcast_nak_peek(s, &item))
+		return DCAST_FILL_NONE;
+	if (!item.block_class && item.number >> DCAST_STREAM_SHIFT == DCAST_STREAM_PRESENCE) {
+		const __u64 slice = item.number & ((1ull << DCAST_STREAM_SHIFT) - 1);
+
+		if (!dcast_presence_build(s, &s->nak_presence, slice, windows, 0))
+			return DCAST_FILL_AGAIN;
+		s->nak_presence.active = 0;
+	}
+	dcast_nak_pop(s);
+	if (dcast_encode_block(s, slot, item.block_class, item.number, s->nak_presence.bits)) {
+		dcast_empty(s, item.block_class, item.number);
+		return DCAST_FILL_BLOCK;
+	}
+	slot->pending = item.digest && item.digest == slot->digest ? item.mask :
+			(1ull << slot->k) - 1;
+	slot->m = (__u8)__builtin_popcountll(slot->pending >> slot->k);
+	slot->flags |= DCAST_F_REPEAT;
+	return DCAST_FILL_BLOCK;
+}
+
+/* The next block of the walk. Context: any; bounded; must not allocate. */
+static enum dcast_fill dcast_fill_walk(struct dcast_sender *s, struct dcast_slot *slot,
+				       __u64 now_ns, __u32 *windows)
+{
+	if (dcast_walk_over(s))
+		return DCAST_FILL_NONE;
+	if (s->verdict == DCAST_ADMIT_WAIT && s->walk.stage != DCAST_WALK_STREAMS)
+		return DCAST_FILL_NONE;
+	for (;;) {
+		const __u64 unreadable = s->stats.unreadable_pages;
+		const enum dcast_walk_result r = dcast_walk_next(s, windows);
+
+		if (r != DCAST_WALK_BLOCK)
+			return r == DCAST_WALK_AGAIN ? DCAST_FILL_AGAIN : DCAST_FILL_NONE;
+		if (!dcast_encode_block(s, slot, s->walk.found_class, s->walk.found,
+					s->walk_presence.bits)) {
+			dcast_slot_plan(s, slot, now_ns);
+			if (s->pass == 1)
+				s->end_unreadable += s->stats.unreadable_pages - unreadable;
+		} else if (s->walk.named) {
+			dcast_empty(s, s->walk.found_class, s->walk.found);
+		} else {
+			continue;
+		}
+		s->pass_done++;
+		return DCAST_FILL_BLOCK;
+	}
+}
+
+/* Answers first, but at most every second time while walking. Context: any; bounded. */
+static enum dcast_fill dcast_fill(struct dcast_sender *s, __u64 now_ns)
+{
+	struct dcast_slot *slot = dcast_free_slot(s);
+	__u32 windows = DCAST_STEP_WINDOWS;
+	enum dcast_fill walk = DCAST_FILL_NONE;
+	const int walking = s->phase == DCAST_PHASE_WALK || s->phase == DCAST_PHASE_PASS;
+
+	if (s->phase == DCAST_PHASE_ARMED || s->phase == DCAST_PHASE_DONE || s->finishing)
+		return DCAST_FILL_NONE;
+	if (!slot || s->empty_pending)
+		return DCAST_FILL_WAIT;
+	if (walking && (s->last_fill_nak || !s->naks.used)) {
+		walk = dcast_fill_walk(s, slot, now_ns, &windows);
+		if (walk == DCAST_FILL_BLOCK)
+			s->last_fill_nak = 0;
+		if (walk != DCAST_FILL_NONE)
+			return walk;
+	}
+	s->last_fill_nak = 1;
+	return dcast_fill_nak(s, slot, &windows);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_out_begin(struct dcast_sender *s, unsigned int kind, unsigned int lane,
+			    __u64 now_ns)
+{
+	memset(&s->out, 0, sizeof(s->out));
+	s->out.kind = (__u8)kind;
+	s->out.lane = (__u8)lane;
+	s->out.paths = (__u8)dcast_paths_usable(s, now_ns);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_pick_symbol(struct dcast_sender *s, __u64 now_ns)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->config.slots; i++) {
+		const unsigned int at = (s->next_slot + i) % s->config.slots;
+		struct dcast_slot *slot = &s->slots[at];
+
+		if (!slot->pending)
+			continue;
+		dcast_out_begin(s, DCAST_OUT_SYMBOL, slot->lane, now_ns);
+		s->out.slot = (__u8)at;
+		s->out.index = (__u8)__builtin_ctzll(slot->pending);
+		s->next_slot = (__u8)((at + 1) % s->config.slots);
+		if (s->out.index >= slot->k)
+			s->stats.parity_symbols++;
+		if (slot->flags & DCAST_F_REPEAT)
+			s->stats.repeat_symbols++;
+		return;
+	}
+}
+
+/* Time to the next ANNOUNCE of the present state, 0: none. Context: any; pure. */
+static __u64 dcast_announce_period(const struct dcast_sender *s)
+{
+	switch (s->announce_state) {
+	case DCAST_ST_ARMED:
+		return s->config.heartbeat_ms * DCAST_MS;
+	case DCAST_ST_DUMPING:
+	case DCAST_ST_LINGER:
+		return DCAST_PROGRESS_NS;
+	default:
+		return 0;
+	}
+}
+
+/* Chooses what leaves next. False when nothing may leave now. Context: any. */
+static int dcast_pick(struct dcast_sender *s, __u64 now_ns)
+{
+	if (s->announce_copies && now_ns >= s->announce_ns) {
+		const __u64 period = dcast_announce_period(s);
+		const int hurry = s->announce_state == DCAST_ST_GOODBYE;
+
+		dcast_out_begin(s, DCAST_OUT_ANNOUNCE, 0, now_ns);
+		s->announce_ns = --s->announce_copies ? now_ns + (hurry ? 0 : DCAST_COPY_NS) :
+				 period ? now_ns + period : DCAST_NEVER;
+		return 1;
+	}
+	if (s->end_lane < s->config.lanes) {
+		dcast_out_begin(s, DCAST_OUT_END, s->end_lane++, now_ns);
+		return 1;
+	}
+	if ((!s->empty_pending && !dcast_busy_slots(s)) || !dcast_pace_ready(s, now_ns))
+		return 0;
+	if (s->empty_pending) {
+		dcast_out_begin(s, DCAST_OUT_EMPTY,
+				dcast_block_lane(s->empty_class, s->empty_number,
+						 s->config.lanes), now_ns);
+		s->out.block_class = s->empty_class;
+		s->out.number = s->empty_number;
+		s->empty_pending = 0;
+	} else {
+		dcast_pick_symbol(s, now_ns);
+	}
+	dcast_pace_spend(s, dcast_out_len(s));
+	return 1;
+}
+
+/* Out has left. True when that made a slot free. Context: any; must not allocate. */
+static int dcast_out_done(struct dcast_sender *s)
+{
+	int freed = 0;
+
+	if (s->out.kind == DCAST_OUT_SYMBOL) {
+		struct dcast_slot *slot = &s->slots[s->out.slot];
+
+		slot->pending &= ~(1ull << s->out.index);
+		freed = !slot->pending;
+	}
+	s->out.kind = DCAST_OUT_NONE;
+	return freed;
+}
+
+/* Context: any; must not allocate. */
+static void dcast_finish(struct dcast_sender *s, __u64 now_ns)
+{
+	unsigned int i;
+
+	for (i = 0; i < DCAST_MAX_SLOTS; i++)
+		s->slots[i].pending = 0;
+	s->naks.used = 0;
+	s->empty_pending = 0;
+	s->out.kind = DCAST_OUT_NONE;
+	s->end_lane = s->config.lanes;
+	s->phase = DCAST_PHASE_LINGER;
+	s->finishing = 1;
+	dcast_say(s, now_ns, DCAST_ST_DONE, 3);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_send_end(struct dcast_sender *s, __u64 now_ns)
+{
+	s->end_lane = 0;
+	s->end_ns = now_ns + DCAST_END_NS;
+	s->meta_ns = now_ns + DCAST_META_NS;
+	dcast_nak_push(s, 0, dcast_class0_number(DCAST_STREAM_META, 0), 1, 0, 0);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_enter_linger(struct dcast_sender *s, __u64 now_ns)
+{
+	s->phase = DCAST_PHASE_LINGER;
+	s->linger_start_ns = now_ns;
+	s->last_reply_ns = now_ns;
+	dcast_send_end(s, now_ns);
+	dcast_say(s, now_ns, DCAST_ST_LINGER, 1);
+}
+
+/* Context: any; must not allocate. */
+static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
+{
+	const int quiet = dcast_idle(s) && !s->naks.used && s->end_lane == s->config.lanes;
+	const int deaf = !dcast_heard_in_dump(s);
+
+	if (dcast_sender_committed(s)) {
+		dcast_finish(s, now_ns);
+	} else if (!dcast_walk_over(s)) {	/* a relay came that wants it in full */
+		s->phase = s->pass == 1 ? DCAST_PHASE_WALK : DCAST_PHASE_PASS;
+		dcast_say(s, now_ns, DCAST_ST_DUMPING, 1);
+	} else if (quiet && deaf && s->pass <= s->config.blind_passes &&
+		   (!s->nr_relays || now_ns >= s->linger_start_ns + DCAST_BLIND_LINGER_NS)) {
+		s->pass++;
+		s->phase = DCAST_PHASE_PASS;
+		dcast_walk_start(s);
+		dcast_say(s, now_ns, DCAST_ST_DUMPING, 1);
+	} else if (quiet && now_ns >= s->last_reply_ns + s->config.linger_ns) {
+		dcast_finish(s, now_ns);
+	} else if (now_ns >= s->end_ns) {
+		dcast_send_end(s, now_ns);
+	}
+}
+
+/* What is due by time. Context: any; must not allocate. */
+static void dcast_timers(struct dcast_sender *s, __u64 now_ns)
+{
+	const __u64 limit = s->config.time_limit_ns;
+
+	if (!s->announce_copies && now_ns >= s->announce_ns)
+		s->announce_copies = 1;
+	if (s->phase == DCAST_PHASE_ARMED || s->phase == DCAST_PHASE_DONE)
+		return;
+	if (s->finishing) {
+		if (!s->announce_copies && s->out.kind == DCAST_OUT_NONE)
+			s->phase = DCAST_PHASE_DONE;
+		return;
+	}
+	if (now_ns >= s->verdict_ns)
+		dcast_verdict_review(s, now_ns);
+	if (limit && now_ns >= s->begin_ns + limit) {
+		dcast_finish(s, now_ns);
+		return;
+	}
+	if (s->phase == DCAST_PHASE_LINGER) {
+		dcast_linger(s, now_ns);
+		return;
+	}
+	/* Once relays are heard, they ask for what they miss. */
+	if (s->phase == DCAST_PHASE_PASS && dcast_heard_in_dump(s))
+		s->walk.stage = DCAST_WALK_END;
+	if (now_ns >= s->meta_ns) {
+		s->meta_ns = now_ns + DCAST_META_NS;
+		dcast_nak_push(s, 0, dcast_class0_number(DCAST_STREAM_META, 0), 1, 0, 0);
+	}
+	if (dcast_walk_over(s) && dcast_idle(s))
+		dcast_enter_linger(s, now_ns);
+}
+
+/* Context: any; pure. */
+static __u64 dcast_next_wake(struct dcast_sender *s, __u64 now_ns, enum dcast_fill fill,
+			     int blocked)
+{
+	const __u64 limit = s->config.time_limit_ns;
+	__u64 wake = s->announce_ns, at;
+
+	if (s->phase == DCAST_PHASE_DONE)
+		return DCAST_NEVER;
+	if (blocked) {
+		at = dcast_paths_wake(s);
+		wake = at < wake ? at : wake;
+	} else if (dcast_busy_slots(s) || s->empty_pending) {
+		at = dcast_pace_wake(s);
+		wake = at < wake ? at : wake;
+	}
+	if (s->phase == DCAST_PHASE_ARMED)
+		return wake;
+	if (s->finishing)
+		return s->announce_copies || blocked ? wake : now_ns;
+	if (fill > DCAST_FILL_WAIT && dcast_free_slot(s) && !s->empty_pending)
+		return now_ns;
+	wake = s->verdict_ns < wake ? s->verdict_ns : wake;
+	at = limit ? s->begin_ns + limit : DCAST_NEVER;
+	wake = at < wake ? at : wake;
+	if (s->phase == DCAST_PHASE_LINGER) {
+		at = s->last_reply_ns + s->config.linger_ns;
+		wake = at < wake && at > now_ns ? at : wake;
+		at = s->end_ns;
+	} else {
+		/* The pass may have ended with this step's last packet. */
+		at = dcast_walk_over(s) && dcast_idle(s) ? now_ns : s->meta_ns;
+	}
+	return at < wake ? at : wake;
+}
+
+/* Context: any, also panic with interrupts off; bounded; must not allocate or sleep. */
+unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns)
+{
+	unsigned int limit = DCAST_STEP_PACKETS, sent = 0;
+	enum dcast_fill fill;
+	int blocked = 0;
+
+	dcast_timers(s, now_ns);
+	fill = dcast_fill(s, now_ns);
+	/* While slots are still being filled, one round of symbols keeps them interleaved. */
+	if (fill > DCAST_FILL_WAIT && dcast_free_slot(s))
+		limit = (dcast_busy_slots(s) + 1) * s->config.paths;
+	if (limit > DCAST_STEP_PACKETS)
+		limit = DCAST_STEP_PACKETS;
+	while (sent + s->config.paths <= limit) {
+		if (s->out.kind == DCAST_OUT_NONE && !dcast_pick(s, now_ns))
+			break;
+		if (!dcast_out_serve(s, now_ns, &sent)) {
+			blocked = 1;
+			break;
+		}
+		if (dcast_out_done(s) && fill != DCAST_FILL_NONE)
+			break;
+	}
+	s->wake_ns = dcast_next_wake(s, now_ns, fill, blocked);
+	return sent;
+}
+
+/* Context: any; must not allocate. */
+void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast_range *ranges,
+			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags)
+{
+	unsigned int stream;
+	__u64 chunk;
+	__u32 i;
+
+	s->phase = DCAST_PHASE_WALK;
+	s->begin_ns = now_ns;
+	s->dump_flags = flags & (DCAST_F_LIVE | DCAST_F_TEST);
+	s->ranges = ranges;
+	s->nr_ranges = nr_ranges;
+	s->memory_bytes = 0;
+	s->window_end = 0;
+	for (i = 0; i < nr_ranges; i++) {
+		const __u64 end = dcast_le64(ranges[i].end);
+		const __u64 windows = (end + DCAST_WINDOW_BYTES - 1) >> DCAST_WINDOW_SHIFT;
+
+		s->memory_bytes += end - dcast_le64(ranges[i].start);
+		if (windows > s->window_end)
+			s->window_end = windows;
+	}
+	s->slices = (s->window_end + DCAST_SLICE_WINDOWS - 1) / DCAST_SLICE_WINDOWS;
+
+	memcpy(&s->meta, meta, sizeof(s->meta));
+	s->meta.size = dcast_to_le32(sizeof(s->meta));
+	s->meta.page_shift = s->config.page_shift;
+	s->meta.dump_level = s->config.dump_level;
+	s->meta.lanes = dcast_to_le32(s->config.lanes);
+	s->meta.symbol_size = dcast_to_le32(s->config.symbol_size);
+	s->meta.window_end = dcast_to_le64(s->window_end);
+	s->meta.stream_len[DCAST_STREAM_META] = dcast_to_le64(sizeof(s->meta));
+	s->meta.stream_len[DCAST_STREAM_MEMMAP] =
+		dcast_to_le64((__u64)nr_ranges * sizeof(*ranges));
+	s->meta.stream_len[DCAST_STREAM_PRESENCE] =
+		dcast_to_le64(s->slices * sizeof(struct dcast_presence));
+	for (stream = DCAST_STREAM_PRESENCE + 1; stream < DCAST_STREAMS; stream++)
+		s->meta.stream_len[stream] = 0;
+
+	s->pass = 1;
+	memset(s->end, 0, sizeof(s->end));
+	s->pass_total = 0;
+	s->total_known = s->slices == 0;
+	for (stream = 0; stream <= DCAST_STREAM_PRESENCE; stream++) {
+		for (chunk = 0; chunk < dcast_stream_chunks(s, stream); chunk++) {
+			s->end[0][0].blocks++;
+			s->end[0][0].id_sum += dcast_id_mix(0, dcast_class0_number(stream, chunk));
+			s->pass_total++;
+		}
+	}
+	dcast_walk_start(s);
+	s->heard_ns = 0;
+	s->end_lane = s->config.lanes;
+	s->meta_ns = now_ns + DCAST_META_NS;
+	dcast_verdict_review(s, now_ns);
+	dcast_pace_init(s, now_ns);
+	dcast_say(s, now_ns, DCAST_ST_DUMPING, 3);
+	s->wake_ns = now_ns;
+}
+
+/* Context: any; must not allocate. */
+void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns)
+{
+	if (s->phase != DCAST_PHASE_ARMED)
+		return;
+	dcast_say(s, now_ns, DCAST_ST_GOODBYE, 3);
+	s->wake_ns = now_ns;
+}
