@@ -79,8 +79,7 @@ void dcast_pace_review(struct dcast_sender *s, __u64 now_ns)
 	const __u32 relays = dcast_kth_pace(s, now_ns);
 
 	if (s->config.mode == DCAST_STRIPE) {
-		unsigned int live = (unsigned int)
-			__builtin_popcount(dcast_paths_usable(s, now_ns));
+		const unsigned int live = dcast_popcount(dcast_paths_usable(s, now_ns));
 
 		kib *= live ? live : 1;
 	}

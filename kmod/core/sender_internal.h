@@ -5,6 +5,7 @@
  *
  *   setup.c     configuration, scratch, questions
  *   sender.c    phases, timers, step()
+ *   fill.c      the next block: NAK answer or walk
  *   walk.c      which block is next; presence slices
  *   encode.c    one block into one slot
  *   fec.c       parity symbols
@@ -193,6 +194,15 @@ struct dcast_sender {
 	struct dcast_nak_queue naks;
 };
 
+/* Bits set. Not the builtin: the kernel has no libgcc to call. */
+static inline unsigned int dcast_popcount(__u64 v)
+{
+	v -= (v >> 1) & 0x5555555555555555ull;
+	v = (v & 0x3333333333333333ull) + ((v >> 2) & 0x3333333333333333ull);
+	v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full;
+	return (unsigned int)((v * 0x0101010101010101ull) >> 56);
+}
+
 /* ---- fec.c ---- */
 #define DCAST_FEC_PLANE_WORDS	32
 #define DCAST_FEC_SCRATCH_BYTES	(8 * DCAST_FEC_PLANE_WORDS * 8)
@@ -201,6 +211,19 @@ void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned i
 		      __u32 len, __u8 *dst, __u64 *planes);
 /* Inverse of x (1..63) in GF(2^8) with polynomial 0x11d. */
 __u8 dcast_fec_inverse(unsigned int x);
+
+/* ---- fill.c ---- */
+enum dcast_fill {
+	DCAST_FILL_NONE,	/* there is nothing to send */
+	DCAST_FILL_WAIT,	/* there is, when an EMPTY has left or a slot is free */
+	DCAST_FILL_AGAIN,	/* windows were looked at: go on */
+	DCAST_FILL_BLOCK,
+};
+/* At most one block into a free slot. */
+enum dcast_fill dcast_fill(struct dcast_sender *s, __u64 now_ns);
+struct dcast_slot *dcast_free_slot(struct dcast_sender *s);
+/* The walk has nothing more, or the relays want no more than the log. */
+int dcast_walk_over(const struct dcast_sender *s);
 
 /* ---- encode.c ---- */
 /* 0, or 1 when the block has no pages (class 1..3 only). bits: for PRESENCE chunks. */
