@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function per subcommand. Each returns an ExitCode, or an error that cli.cc prints and maps.
+#ifndef DUMPCAST_CLIENT_COMMANDS_H_
+#define DUMPCAST_CLIENT_COMMANDS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/environment.h"
+#include "client/exit_code.h"
+#include "client/servers.h"
+
+namespace dumpcast {
+
+// What every command gets. Both must outlive the call.
+struct Context {
+  const Environment& env;
+  Servers& servers;
+  bool json = false;
+};
+
+struct LsOptions {
+  std::string host;
+  std::string filter;
+  uint32_t limit = 0;  // 0: 50 in a table, all in JSON
+  bool all = false;
+  bool full_ids = false;
+  bool quiet = false;  // dump ids only
+};
+absl::StatusOr<ExitCode> RunLs(const Context& context, const LsOptions& options);
+
+struct ShowOptions {
+  std::string id;
+  bool require_complete = false;
+};
+absl::StatusOr<ExitCode> RunShow(const Context& context, const ShowOptions& options);
+
+struct LogOptions {
+  std::string id;
+  uint32_t lines = 0;  // 0: all
+};
+absl::StatusOr<ExitCode> RunLog(const Context& context, const LogOptions& options);
+
+struct GetOptions {
+  std::string id;
+  std::string format = "elf";  // or "kdump"
+  std::string path;            // empty: a name of its own here; "-": standard output
+  bool force = false;
+  bool quiet = false;
+  bool require_complete = false;
+  int retries = 5;
+};
+absl::StatusOr<ExitCode> RunGet(const Context& context, const GetOptions& options);
+
+struct WatchOptions {
+  std::string id;  // empty: every dump that matches
+  std::string host;
+  std::string filter;
+  std::string until;  // "", "sealed" or "complete"
+  absl::Duration timeout = absl::InfiniteDuration();
+  bool require_complete = false;
+};
+absl::StatusOr<ExitCode> RunWatch(const Context& context, const WatchOptions& options);
+
+absl::StatusOr<ExitCode> RunHosts(const Context& context);
+
+struct RmOptions {
+  std::vector<std::string> ids;
+  bool yes = false;
+  bool force = false;  // also dumps that are being received
+};
+absl::StatusOr<ExitCode> RunRm(const Context& context, const RmOptions& options);
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_CLIENT_COMMANDS_H_

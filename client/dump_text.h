@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What people want to know of a dump, in words.
+#ifndef DUMPCAST_CLIENT_DUMP_TEXT_H_
+#define DUMPCAST_CLIENT_DUMP_TEXT_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "dumpcast/v1/dumps.pb.h"
+#include "dumpcast/v1/hosts.pb.h"
+
+namespace dumpcast {
+
+// Hex digits of a dump id that lists show. Enough to be unique in any fleet that a person reads.
+inline constexpr size_t kShortIdDigits = 12;
+
+std::string ShortId(absl::string_view dump_id);
+
+// Proto time as absl's; InfinitePast() when unset.
+absl::Time ToTime(bool is_set, const google::protobuf::Timestamp& time);
+
+// Crash time, or when the first packet came while that is unknown.
+absl::Time WhenCrashed(const v1::Dump& dump);
+
+// Held blocks of those that are known or announced, 0..1; nullopt while no count is known.
+std::optional<double> HeldFraction(const v1::Dump& dump);
+
+// "complete", "receiving 43%", "incomplete 97%".
+std::string StateText(const v1::Dump& dump);
+std::string HostStateText(v1::HostState state);
+
+// "panic", "live", "test".
+std::string KindText(const v1::Dump& dump);
+
+// What a reader of this dump would miss; empty when it is complete.
+std::string MissingText(const v1::Dump& dump);
+
+// Bytes of the file in this format; 0 while unknown.
+uint64_t FileBytes(const v1::Dump& dump, v1::DumpFormat format);
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_CLIENT_DUMP_TEXT_H_
