@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kmod/core/send/replay.h"
+
+#include <lz4.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr uint64_t kSecondNs = 1'000'000'000;
+constexpr uint64_t kUpCheckNs = 100'000'000;
+constexpr size_t kScratchAlign = 64;
+
+uint64_t Now(clockid_t clock) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return static_cast<uint64_t>(t.tv_sec) * kSecondNs + static_cast<uint64_t>(t.tv_nsec);
+}
+
+double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+const char* PhaseName(dcast_phase phase) {
+  switch (phase) {
+    case DCAST_PHASE_ARMED:
+      return "armed";
+    case DCAST_PHASE_WALK:
+      return "sending";
+    case DCAST_PHASE_PASS:
+      return "sending again";
+    case DCAST_PHASE_LINGER:
+      return "answering";
+    default:
+      return "done";
+  }
+}
+
+}  // namespace
+
+// The engine's callbacks; ctx is the Replay.
+struct Replay::Rim {
+  static Replay& Self(void* ctx) { return *static_cast<Replay*>(ctx); }
+  static void WindowClasses(void* ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES]) {
+    Self(ctx).source_->WindowClasses(window, cls);
+  }
+  static int ReadPage(void* ctx, __u64 pfn, void* dst) {
+    return Self(ctx).source_->ReadPage(pfn, dst) ? 0 : -14;
+  }
+  static int ReadStream(void* ctx, unsigned stream, __u64 offset, void* dst, __u32 len) {
+    const std::string& text = Self(ctx).source_->stream(stream);
+    if (offset > text.size() || text.size() - offset < len) return -22;
+    std::memcpy(dst, text.data() + offset, len);
+    return 0;
+  }
+  static __u32 Compress(void*, const void* src, __u32 len, void* dst, __u32 cap) {
+    const int n = LZ4_compress_default(static_cast<const char*>(src), static_cast<char*>(dst),
+                                       static_cast<int>(len), static_cast<int>(cap));
+    return n > 0 ? static_cast<__u32>(n) : 0;
+  }
+  static void* TxGet(void* ctx, unsigned path) { return (*Self(ctx).paths_)[path]->Get(); }
+  static void TxPut(void* ctx, unsigned path, void*, __u32 len, unsigned lane) {
+    (*Self(ctx).paths_)[path]->Put(len, lane);
+  }
+  static int PathUp(void* ctx, unsigned path) { return Self(ctx).up_[path]; }
+  static __u64 UnixNs(void*) { return Now(CLOCK_REALTIME); }
+};
+
+absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
+    const ReplayOptions& options, const MemorySource* source,
+    std::vector<std::unique_ptr<UdpPath>>* paths) {
+  std::unique_ptr<Replay> replay(new Replay);
+  replay->options_ = options;
+  replay->source_ = source;
+  replay->paths_ = paths;
+  dcast_config& config = replay->options_.config;
+  config.paths = static_cast<__u8>(paths->size());
+  config.memory_bytes = source->memory_bytes();
+  const dcast_rim rim = {replay.get(),     Rim::WindowClasses, Rim::ReadPage,
+                         Rim::ReadStream,  Rim::Compress,      Rim::TxGet,
+                         Rim::TxPut,       Rim::PathUp,        Rim::UnixNs};
+  replay->sender_ = std::make_unique<dcast_sender>();
+  replay->scratch_ =
+      std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);
+  void* scratch = replay->scratch_.get();
+  size_t space = dcast_sender_scratch_bytes(&config) + kScratchAlign;
+  std::align(kScratchAlign, dcast_sender_scratch_bytes(&config), scratch, space);
+  const char* why = nullptr;
+  if (dcast_sender_init(replay->sender_.get(), &config, &rim, scratch, &why) != 0) {
+    return absl::InvalidArgumentError(why);
+  }
+  replay->up_.fill(true);
+  return replay;
+}
+
+void Replay::Pump(uint64_t now_ns) {
+  if (now_ns >= up_checked_ns_ + kUpCheckNs) {
+    up_checked_ns_ = now_ns;
+    for (size_t i = 0; i < paths_->size(); ++i) up_[i] = (*paths_)[i]->Up();
+  }
+  for (unsigned path = 0; path < paths_->size(); ++path) {
+    (*paths_)[path]->Receive([&](const uint8_t* packet, uint32_t len) {
+      if (!options_.ignore_replies) {
+        dcast_sender_input(sender_.get(), now_ns, path, packet, len);
+      }
+    });
+  }
+  const unsigned sent = dcast_sender_step(sender_.get(), now_ns);
+  for (auto& path : *paths_) path->Flush();
+  if (sent == 0) WaitUntil(dcast_sender_wake_ns(sender_.get()), now_ns);
+}
+
+void Replay::WaitUntil(uint64_t wake_ns, uint64_t now_ns) {
+  if (wake_ns <= now_ns) return;
+  uint64_t wait = std::min(wake_ns - now_ns, kSecondNs / 10);
+  std::vector<pollfd> polls;
+  for (auto& path : *paths_) {
+    for (const int fd : path->fds()) {
+      if (fd >= 0) {
+        polls.push_back({fd, static_cast<short>(POLLIN | (path->blocked() ? POLLOUT : 0)), 0});
+      }
+    }
+  }
+  const timespec timeout = {static_cast<time_t>(wait / kSecondNs),
+                            static_cast<long>(wait % kSecondNs)};
+  ppoll(polls.data(), polls.size(), &timeout, nullptr);
+}
+
+void Replay::PrintProgress(uint64_t now_ns) {
+  if (options_.quiet || now_ns < progress_ns_ + kSecondNs) return;
+  const dcast_stats& stats = *dcast_sender_stats(sender_.get());
+  uint64_t bytes = 0;
+  for (const __u64 b : stats.bytes) bytes += b;
+  __u64 done, total;
+  dcast_sender_progress(sender_.get(), &done, &total);
+  unsigned relays = 0, commits = 0;
+  while (const dcast_relay_info* relay = dcast_sender_relay(sender_.get(), relays)) {
+    commits += relay->commit_mask != 0;
+    ++relays;
+  }
+  const std::string percent =
+      total ? absl::StrFormat("%3d%%", done * 100 / total) : absl::StrFormat("%d blocks", done);
+  const double rate = progress_ns_ == 0 ? 0
+                                        : MiB(bytes - progress_bytes_) * kSecondNs /
+                                              static_cast<double>(now_ns - progress_ns_);
+  const bool tty = isatty(STDERR_FILENO);
+  absl::FPrintF(stderr, "%s%-13s %s  %.0f MiB sent, %.1f MiB/s  relays %d, committed %d%s",
+                tty ? "\r\033[K" : "", PhaseName(dcast_sender_phase(sender_.get())), percent,
+                MiB(bytes), rate, relays, commits, tty ? "" : "\n");
+  std::fflush(stderr);
+  progress_open_ = tty;
+  progress_ns_ = now_ns;
+  progress_bytes_ = bytes;
+}
+
+void Replay::PrintSummary(uint64_t now_ns) {
+  if (progress_open_) absl::FPrintF(stderr, "\n");
+  if (options_.quiet) return;
+  const dcast_stats& stats = *dcast_sender_stats(sender_.get());
+  const double seconds = static_cast<double>(now_ns - begin_ns_) / kSecondNs;
+  absl::FPrintF(stderr,
+                "sent in %.2f s: %d blocks, %.1f MiB of memory as %.1f MiB, %d zero pages, "
+                "%d unreadable pages\n",
+                seconds, stats.blocks, MiB(stats.raw_bytes), MiB(stats.encoded_bytes),
+                stats.zero_pages, stats.unreadable_pages);
+  absl::FPrintF(stderr,
+                "parity %d symbols, repeated %d, empty %d; NAKs %d (%d entries, %d dropped); "
+                "refused: MAC %d, format %d, foreign %d, replayed %d\n",
+                stats.parity_symbols, stats.repeat_symbols, stats.empties, stats.naks,
+                stats.nak_entries, stats.nak_dropped, stats.rx_bad_mac, stats.rx_bad_format,
+                stats.rx_foreign, stats.rx_replayed);
+  for (size_t i = 0; i < paths_->size(); ++i) {
+    absl::FPrintF(stderr, "path %d: %d packets, %.1f MiB, %d skipped", i, stats.packets[i],
+                  MiB(stats.bytes[i]), stats.skipped[i]);
+    if ((*paths_)[i]->errors() != 0) {
+      absl::FPrintF(stderr, ", %d refused by the kernel (%s)", (*paths_)[i]->errors(),
+                    (*paths_)[i]->last_error());
+    }
+    absl::FPrintF(stderr, "\n");
+  }
+  for (unsigned i = 0;; ++i) {
+    const dcast_relay_info* relay = dcast_sender_relay(sender_.get(), i);
+    if (relay == nullptr) break;
+    absl::FPrintF(stderr, "relay %016x %s: %s\n", relay->id, relay->name,
+                  relay->commit_mask != 0 ? "committed" : "did not commit");
+  }
+}
+
+bool Replay::Run() {
+  uint64_t now = Now(CLOCK_MONOTONIC);
+  const uint64_t armed_until = now + options_.arm_ns;
+  while (options_.arm_ns != 0 && now < armed_until) {
+    Pump(now);
+    now = Now(CLOCK_MONOTONIC);
+  }
+  dcast_meta meta = source_->meta();
+  for (unsigned s = DCAST_STREAM_VMCOREINFO; s <= DCAST_STREAM_LOG; ++s) {
+    meta.stream_len[s] = dcast_to_le64(source_->stream(s).size());
+  }
+  const dcast_config& config = options_.config;
+  std::memcpy(meta.boot_id, config.boot_id, DCAST_ID_BYTES);
+  std::memcpy(meta.hostname, config.hostname, sizeof(meta.hostname));
+  if (meta.release[0] == 0) std::memcpy(meta.release, config.release, sizeof(meta.release));
+  if (meta.crash_unix_ns == 0) meta.crash_unix_ns = dcast_to_le64(Now(CLOCK_REALTIME));
+  meta.flags = dcast_to_le64((options_.flags & DCAST_F_LIVE ? DCAST_META_LIVE : 0) |
+                             (options_.flags & DCAST_F_TEST ? DCAST_META_TEST : 0));
+  begin_ns_ = now;
+  dcast_sender_begin(sender_.get(), now, source_->ranges().data(),
+                     static_cast<__u32>(source_->ranges().size()), &meta, options_.flags);
+  while (dcast_sender_phase(sender_.get()) != DCAST_PHASE_DONE) {
+    Pump(now);
+    PrintProgress(now);
+    now = Now(CLOCK_MONOTONIC);
+  }
+  for (auto& path : *paths_) path->Flush();
+  PrintSummary(now);
+  return dcast_sender_committed(sender_.get());
+}
+
+}  // namespace dumpcast
