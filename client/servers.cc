@@ -49,7 +49,8 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  absl::string_view message = status.error_message();
+  const std::string whole = status.error_message();
+  absl::string_view message = whole;
   // "failed to connect to all addresses; last error: UNKNOWN: ipv4:...: Connection refused"
   if (const size_t last = message.find(kLastError); last != absl::string_view::npos) {
     message.remove_prefix(last + kLastError.size());
