@@ -167,8 +167,9 @@ absl::StatusOr<v1::Dump> GetDump(Servers& servers, const std::string& name) {
   v1::Dump dump;
   absl::Status status = servers.Try([&](Server& server) {
     auto got = GetDumpFrom(servers, server, name);
-    if (got.ok()) dump = *std::move(got);
-    return got.status();
+    if (!got.ok()) return got.status();
+    dump = *std::move(got);
+    return absl::OkStatus();
   });
   if (!status.ok()) return status;
   return dump;

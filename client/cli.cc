@@ -202,7 +202,7 @@ ExitCode Fail(const absl::Status& status, const Environment& env) {
 
 ExitCode Run(const CLI::App& app, CommandLine* line, const Environment& env) {
   if (app.got_subcommand("completion")) {
-    *env.out << BashCompletion(app) << std::flush;
+    *env.out << BashCompletion(app);
     return kExitOk;
   }
   line->flags.deadline = absl::Seconds(line->deadline_seconds);
@@ -214,11 +214,14 @@ ExitCode Run(const CLI::App& app, CommandLine* line, const Environment& env) {
   const Context context{.env = env, .servers = *servers, .json = line->output == "json"};
   auto code = Dispatch(app, *line, context);
   if (!code.ok()) return Fail(code.status(), env);
-  env.out->flush();
-  if (!*env.out) {
-    return Fail(absl::DataLossError("standard output took not everything: full, or closed"), env);
-  }
   return *code;
+}
+
+// A list that was cut off by a full disk is no success.
+ExitCode Flush(ExitCode code, const Environment& env) {
+  env.out->flush();
+  if (*env.out || code != kExitOk) return code;
+  return Fail(absl::DataLossError("standard output did not take everything: full, or closed"), env);
 }
 
 }  // namespace
@@ -240,7 +243,7 @@ ExitCode RunCli(const std::vector<std::string>& args, const Environment& env) {
     app.parse(std::move(reversed));
   } catch (const CLI::Success& e) {
     app.exit(e, *env.out, *env.err);  // --help, --version
-    return kExitOk;
+    return Flush(kExitOk, env);
   } catch (const CLI::ParseError& e) {
     *env.err << "dumpcast: " << e.what() << "\n"
              << "dumpcast: try `dumpcast";
@@ -248,7 +251,7 @@ ExitCode RunCli(const std::vector<std::string>& args, const Environment& env) {
     *env.err << " --help`\n";
     return kExitUsage;
   }
-  return Run(app, &line, env);
+  return Flush(Run(app, &line, env), env);
 }
 
 }  // namespace dumpcast

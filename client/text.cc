@@ -38,7 +38,8 @@ std::string HumanBytes(uint64_t bytes) {
     value /= 1024;
     ++unit;
   }
-  return absl::StrFormat(value < 99.95 ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
+  if (value < 99.95) return absl::StrFormat("%.1f %s", value, kUnits[unit]);
+  return absl::StrFormat("%.0f %s", value, kUnits[unit]);
 }
 
 std::string HumanAge(absl::Time then, absl::Time now) {

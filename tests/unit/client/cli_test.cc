@@ -57,6 +57,16 @@ TEST_F(CliTest, HelpTeachesByExample) {
   EXPECT_THAT(Run({"--version"}).out, ::testing::MatchesRegex("dumpcast [0-9.]+\n"));
 }
 
+TEST_F(CliTest, OutputThatWasNotTakenIsNoSuccess) {
+  out_is_full_ = true;
+  for (const char* command : {"ls", "hosts", "--help", "completion"}) {
+    const Ran ran =
+        command == std::string("completion") ? Run({command, "bash"}) : Run({command}, {&relay_});
+    EXPECT_EQ(ran.code, kExitFailure) << command;
+    EXPECT_THAT(ran.err, HasSubstr("did not take everything")) << command;
+  }
+}
+
 TEST_F(CliTest, ServersComeFromFlagsThenEnvironmentThenFile) {
   Config("servers = [\"" + relay_.address() + "\"]\n");
   EXPECT_EQ(Run({"ls"}).code, kExitOk);

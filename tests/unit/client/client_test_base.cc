@@ -22,6 +22,7 @@ Ran ClientTest::Run(std::vector<std::string> args, const std::vector<const FakeR
   std::istringstream in(input_);
   std::ostringstream out;
   std::ostringstream err;
+  if (out_is_full_) out.setstate(std::ios::badbit);
   for (const FakeRelay* relay : relays) {
     args.emplace_back("--server");
     args.push_back(relay->address());

@@ -42,6 +42,7 @@ class ClientTest : public ::testing::Test {
   std::string input_;
   bool in_is_tty_ = false;
   bool out_is_tty_ = false;
+  bool out_is_full_ = false;  // takes no byte
   bool err_is_tty_ = false;
   int columns_ = 80;
   absl::Time now_ = absl::FromUnixSeconds(1790000300);
