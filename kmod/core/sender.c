@@ -224,9 +224,8 @@ static __u64 dcast_next_wake(struct dcast_sender *s, __u64 now_ns, enum dcast_fi
 
 	if (s->phase == DCAST_PHASE_DONE)
 		return DCAST_NEVER;
-	if (blocked) {
-		at = dcast_paths_wake(s);
-		wake = at < wake ? at : wake;
+	if (blocked) {	/* also for an ANNOUNCE that is due */
+		wake = dcast_paths_wake(s);
 	} else if (dcast_busy_slots(s) || s->empty_pending) {
 		at = dcast_pace_wake(s);
 		wake = at < wake ? at : wake;

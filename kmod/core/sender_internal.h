@@ -75,7 +75,7 @@ enum dcast_out_kind {
 struct dcast_out {
 	__u8 kind;
 	__u8 paths;		/* mask of paths that it still has to go to */
-	__u8 sent;		/* some path has taken it */
+	__u8 took;		/* mask of paths that have taken it */
 	__u8 slot, index;
 	__u8 lane;
 	__u8 block_class;

@@ -189,7 +189,7 @@ static void dcast_out_send(struct dcast_sender *s, unsigned int path, void *buf)
 	s->rim.tx_put(s->rim.ctx, path, buf, len, s->out.lane);
 	s->stats.packets[path]++;
 	s->stats.bytes[path] += len;
-	s->out.sent = 1;
+	s->out.took |= (__u8)(1u << path);
 }
 
 /* One path takes it, the next in turn that can. Context: any; must not sleep. */
@@ -222,7 +222,7 @@ int dcast_out_serve(struct dcast_sender *s, __u64 now_ns, unsigned int *sent)
 
 	if (data && s->config.mode == DCAST_STRIPE)
 		return dcast_serve_stripe(s, now_ns, sent);
-	if (data && !s->out.sent && !s->out.paths)	/* all were stalled: try again */
+	if (data && !s->out.took && !s->out.paths)	/* all were stalled: try again */
 		s->out.paths = (__u8)dcast_paths_usable(s, now_ns);
 	for (path = 0; path < s->config.paths; path++) {
 		void *buf;
@@ -235,10 +235,12 @@ int dcast_out_serve(struct dcast_sender *s, __u64 now_ns, unsigned int *sent)
 			++*sent;
 		} else if (!s->paths[path].stalled) {
 			continue;	/* worth waiting for */
-		} else if (data) {
-			s->stats.skipped[path]++;
 		}
 		s->out.paths &= (__u8)~(1u << path);
 	}
-	return !s->out.paths && (s->out.sent || !data);
+	if (s->out.paths || (data && !s->out.took))
+		return 0;
+	for (path = 0; data && path < s->config.paths; path++)
+		s->stats.skipped[path] += !(s->out.took >> path & 1);
+	return 1;
 }

@@ -136,8 +136,10 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 		switch (w->stage) {
 		case DCAST_WALK_STREAMS:
 			if (w->stream == DCAST_STREAM_PRESENCE) {
+				/* A verdict of the relays may stop the walk here. */
 				w->stage = s->slices ? DCAST_WALK_PRESENCE : DCAST_WALK_END;
 				w->slice = 0;
+				return DCAST_WALK_AGAIN;
 			} else if (w->number < dcast_stream_chunks(s, w->stream)) {
 				return dcast_walk_found(s, 0, dcast_class0_number(w->stream,
 						w->number++), 1);

@@ -142,6 +142,7 @@ bool FakeHost::Run(const std::function<bool()>& done, uint64_t limit_ns) {
   while (!done()) {
     const unsigned sent = dcast_sender_step(sender.get(), now_ns);
     EXPECT_LE(sent, 64u);
+    if (done()) return true;
     const uint64_t wake = dcast_sender_wake_ns(sender.get());
     if (sent == 0 && wake > now_ns) {
       if (wake == ~0ull || wake > limit) {
