@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real sockets on loopback.
+#include "kmod/core/send/udp_path.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "gtest/gtest.h"
+
+namespace dumpcast {
+namespace {
+
+// A UDP socket on 127.0.0.1.
+class Receiver {
+ public:
+  Receiver() : fd_(socket(AF_INET, SOCK_DGRAM, 0)) {
+    addr_.sin_family = AF_INET;
+    addr_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&addr_), sizeof(addr_)), 0);
+    socklen_t len = sizeof(addr_);
+    getsockname(fd_, reinterpret_cast<sockaddr*>(&addr_), &len);
+  }
+  ~Receiver() { close(fd_); }
+  Endpoint endpoint() const {
+    Endpoint e;
+    std::memcpy(&e.addr, &addr_, sizeof(addr_));
+    return e;
+  }
+  // The next datagram, "" when none comes for two seconds.
+  std::string Next() {
+    pollfd p = {fd_, POLLIN, 0};
+    if (poll(&p, 1, 2000) != 1) return "";
+    char buffer[2048];
+    socklen_t len = sizeof(from_);
+    const ssize_t got =
+        recvfrom(fd_, buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from_), &len);
+    return got > 0 ? std::string(buffer, static_cast<size_t>(got)) : "";
+  }
+  void Answer(const std::string& text) {
+    sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&from_), sizeof(from_));
+  }
+
+ private:
+  int fd_;
+  sockaddr_in addr_ = {};
+  sockaddr_in from_ = {};
+};
+
+TEST(UdpPath, EveryPacketGoesToEveryDestinationAndAnswersComeBack) {
+  Receiver a, b;
+  UdpPathOptions options;
+  options.destinations = {a.endpoint(), b.endpoint()};
+  options.packet_bytes = 100;
+  options.interface = "lo";
+  auto path = UdpPath::Open(options);
+  ASSERT_TRUE(path.ok()) << path.status();
+  for (int i = 0; i < 100; ++i) {  // more than a batch
+    uint8_t* buffer = (*path)->Get();
+    ASSERT_NE(buffer, nullptr);
+    std::memset(buffer, 'a' + i % 26, 10);
+    (*path)->Put(10, 0);
+  }
+  (*path)->Flush();
+  EXPECT_EQ((*path)->errors(), 0u);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(a.Next(), std::string(10, static_cast<char>('a' + i % 26)));
+    EXPECT_EQ(b.Next(), std::string(10, static_cast<char>('a' + i % 26)));
+  }
+  b.Answer("reply");
+  pollfd p = {(*path)->fds()[0], POLLIN, 0};
+  ASSERT_EQ(poll(&p, 1, 2000), 1);
+  std::string got;
+  (*path)->Receive([&](const uint8_t* packet, uint32_t len) {
+    got.assign(reinterpret_cast<const char*>(packet), len);
+  });
+  EXPECT_EQ(got, "reply");
+  EXPECT_TRUE((*path)->Up());
+}
+
+TEST(UdpPath, DropsTheShareThatItIsToldToDrop) {
+  Receiver a;
+  UdpPathOptions options;
+  options.destinations = {a.endpoint()};
+  options.packet_bytes = 8;
+  options.drop = 1;
+  auto path = UdpPath::Open(options);
+  ASSERT_TRUE(path.ok());
+  for (int i = 0; i < 10; ++i) {
+    (*path)->Get();
+    (*path)->Put(8, 0);
+  }
+  (*path)->Flush();
+  options.drop = 0;
+  auto other = UdpPath::Open(options);
+  std::memcpy((*other)->Get(), "the only", 8);
+  (*other)->Put(8, 0);
+  (*other)->Flush();
+  EXPECT_EQ(a.Next(), "the only");
+}
+
+TEST(UdpPath, UnknownInterfaceIsRefusedByName) {
+  UdpPathOptions options;
+  options.interface = "nosuchif0";
+  options.destinations.push_back(*ParseEndpoint("127.0.0.1", 1));
+  options.packet_bytes = 8;
+  const auto path = UdpPath::Open(options);
+  ASSERT_FALSE(path.ok());
+  EXPECT_NE(std::string(path.status().message()).find("nosuchif0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace dumpcast
