@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // dumpcast-send: replays a memory image as a dump over real sockets.
 #include <fstream>
 #include <iostream>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // A file that stands for the memory of a host: an ELF64 vmcore, or raw bytes of physical
 // memory from address 0.
 #ifndef DUMPCAST_KMOD_CORE_SEND_MEMORY_SOURCE_H_

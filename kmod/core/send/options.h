@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // The command line of dumpcast-send: flags, DUMPCAST_ environment and a TOML file.
 #ifndef DUMPCAST_KMOD_CORE_SEND_OPTIONS_H_
 #define DUMPCAST_KMOD_CORE_SEND_OPTIONS_H_

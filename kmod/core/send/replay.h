@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // Runs the sender's engine over a MemorySource and UDP paths, from heartbeat to DONE.
 #ifndef DUMPCAST_KMOD_CORE_SEND_REPLAY_H_
 #define DUMPCAST_KMOD_CORE_SEND_REPLAY_H_

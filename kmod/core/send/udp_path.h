@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // One path of a user-space sender: packets in batches to a multicast group or to a list of
 // relays, and what comes back.
 #ifndef DUMPCAST_KMOD_CORE_SEND_UDP_PATH_H_
