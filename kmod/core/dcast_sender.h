@@ -16,7 +16,7 @@
 #include "protos/wire/auth.h"
 #include "protos/wire/dumpcast_wire.h"
 
-#define DCAST_CLASS_EXCLUDED	0	/* as a page's class: not dumped at this dump level */
+#define DCAST_CLASS_EXCLUDED 0 /* as a page's class: not dumped at this dump level */
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,54 +57,54 @@ struct dcast_rim {
 };
 
 struct dcast_config {
-	__u8  host_id[DCAST_ID_BYTES];
-	__u8  dump_id[DCAST_ID_BYTES];
-	__u8  boot_id[DCAST_ID_BYTES];
+	__u8 host_id[DCAST_ID_BYTES];
+	__u8 dump_id[DCAST_ID_BYTES];
+	__u8 boot_id[DCAST_ID_BYTES];
 	struct dcast_keys keys;
-	__u64 origin;			/* random id of this sender instance */
+	__u64 origin; /* random id of this sender instance */
 	__u16 key_epoch;
 	__u16 symbol_size;
-	__u8  paths;			/* 1..DCAST_MAX_PATHS */
-	__u8  lanes;			/* 1..DCAST_MAX_LANES */
-	__u8  mode;			/* enum dcast_path_mode */
-	__u8  page_shift;
-	__u8  dump_level;
-	__u8  commits_wanted;		/* 0: default: 2, or every relay known when fewer */
-	__u8  slots;			/* blocks interleaved, 1..16 */
+	__u8 paths; /* 1..DCAST_MAX_PATHS */
+	__u8 lanes; /* 1..DCAST_MAX_LANES */
+	__u8 mode;  /* enum dcast_path_mode */
+	__u8 page_shift;
+	__u8 dump_level;
+	__u8 commits_wanted; /* 0: default: 2, or every relay known when fewer */
+	__u8 slots;	     /* blocks interleaved, 1..16 */
 	/*
 	 * Parity of the first pass with a way back, in percent of the data symbols, spread over the
 	 * blocks of 8 and more symbols so that the sum is right; NAKs cover the smaller ones.
 	 */
-	__u8  parity_percent;
-	__u8  parity_percent_blind;	/* when nothing is heard: m = max(1, ceil(k * percent / 100)) */
+	__u8 parity_percent;
+	__u8 parity_percent_blind; /* when nothing is heard: m = max(1, ceil(k * percent / 100)) */
 	__u32 heartbeat_ms;
-	__u32 rate_kib_s;		/* ceiling of UDP payload on one path; 0: only PACE limits */
-	__u64 linger_ns;		/* after END: as long as NAKs and COMMITs come, and this long after the last */
-	__u64 time_limit_ns;		/* whole dump; 0: none */
-	__u32 blind_passes;		/* further passes when nothing was ever heard */
-	__u64 memory_bytes;		/* RAM, for heartbeats; a dump counts its ranges */
-	char  hostname[64];
-	char  release[64];
+	__u32 rate_kib_s; /* ceiling of UDP payload on one path; 0: only PACE limits */
+	__u64 linger_ns; /* after END: as long as NAKs and COMMITs come, and this long after the last */
+	__u64 time_limit_ns; /* whole dump; 0: none */
+	__u32 blind_passes;  /* further passes when nothing was ever heard */
+	__u64 memory_bytes;  /* RAM, for heartbeats; a dump counts its ranges */
+	char hostname[64];
+	char release[64];
 };
 
-#define DCAST_VERDICT_NONE	0xffffffffu	/* the relay has not answered the question */
+#define DCAST_VERDICT_NONE 0xffffffffu /* the relay has not answered the question */
 
 /* What is known of one relay. Kept from HELLOs while armed, and through the dump. */
 struct dcast_relay_info {
 	__u64 id;
 	__u64 last_seq;
-	__u64 heard_ns[DCAST_MAX_PATHS];	/* 0: never on that path */
-	__u64 lane_mask;			/* lanes it receives */
-	__u64 commit_mask;			/* lanes it has committed of this dump */
-	__u32 pace_kib_s;			/* 0: no limit */
-	__u32 verdict;				/* enum dcast_verdict, or DCAST_VERDICT_NONE */
-	char  name[64];
+	__u64 heard_ns[DCAST_MAX_PATHS]; /* 0: never on that path */
+	__u64 lane_mask;		 /* lanes it receives */
+	__u64 commit_mask;		 /* lanes it has committed of this dump */
+	__u32 pace_kib_s;		 /* 0: no limit */
+	__u32 verdict;			 /* enum dcast_verdict, or DCAST_VERDICT_NONE */
+	char name[64];
 };
 
 struct dcast_stats {
 	__u64 packets[DCAST_MAX_PATHS];
 	__u64 bytes[DCAST_MAX_PATHS];
-	__u64 skipped[DCAST_MAX_PATHS];		/* symbols not sent since the path was stalled */
+	__u64 skipped[DCAST_MAX_PATHS]; /* symbols not sent since the path was stalled */
 	__u64 blocks, raw_bytes, encoded_bytes, parity_symbols, repeat_symbols;
 	__u64 zero_pages, unreadable_pages, empties;
 	__u64 naks, nak_entries, nak_dropped;
@@ -112,14 +112,14 @@ struct dcast_stats {
 };
 
 enum dcast_phase {
-	DCAST_PHASE_ARMED,	/* heartbeats, HELLOs */
-	DCAST_PHASE_WALK,	/* first pass */
-	DCAST_PHASE_PASS,	/* further passes */
+	DCAST_PHASE_ARMED, /* heartbeats, HELLOs */
+	DCAST_PHASE_WALK,  /* first pass */
+	DCAST_PHASE_PASS,  /* further passes */
 	DCAST_PHASE_LINGER,
-	DCAST_PHASE_DONE,	/* ended, and every path was told so: step() has nothing left to do */
+	DCAST_PHASE_DONE, /* ended, and every path was told so: step() has nothing left to do */
 };
 
-struct dcast_sender;		/* defined in sender_internal.h; fields are the engine's own */
+struct dcast_sender; /* defined in sender_internal.h; fields are the engine's own */
 
 /* Bytes of scratch that dcast_sender_init() needs, 64-byte aligned. */
 __u32 dcast_sender_scratch_bytes(const struct dcast_config *config);
@@ -156,8 +156,8 @@ unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns);
 __u64 dcast_sender_wake_ns(const struct dcast_sender *s);
 
 /* One UDP payload that came in on a path. Checked here; anything wrong is counted and dropped. */
-void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path,
-			const void *packet, __u32 len);
+void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path, const void *packet,
+			__u32 len);
 
 /* Says goodbye (armed) on every path; call step() until it returns 0 afterwards. */
 void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns);

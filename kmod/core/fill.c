@@ -50,7 +50,7 @@ static enum dcast_fill dcast_fill_nak(struct dcast_sender *s, struct dcast_slot 
 		return DCAST_FILL_BLOCK;
 	}
 	slot->pending = item.digest && item.digest == slot->digest ? item.mask :
-			(1ull << slot->k) - 1;
+								     (1ull << slot->k) - 1;
 	slot->m = (__u8)dcast_popcount(slot->pending >> slot->k);
 	slot->flags |= DCAST_F_REPEAT;
 	return DCAST_FILL_BLOCK;

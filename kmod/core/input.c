@@ -101,8 +101,8 @@ static int dcast_input_admit(struct dcast_sender *s, struct dcast_relay_info *re
 }
 
 /* True when the payload was what its type says. Context: any; must not allocate. */
-static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *relay,
-			       __u64 now_ns, unsigned int type, const __u8 *payload, __u32 len)
+static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *relay, __u64 now_ns,
+			       unsigned int type, const __u8 *payload, __u32 len)
 {
 	struct dcast_pace pace;
 	struct dcast_commit commit;
@@ -133,14 +133,14 @@ static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *
 			s->last_reply_ns = now_ns;
 		}
 		return 1;
-	default:	/* of a newer minor version */
+	default: /* of a newer minor version */
 		return 1;
 	}
 }
 
 /* Context: any, also panic with interrupts off; must not allocate. */
-void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path,
-			const void *packet, __u32 len)
+void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path, const void *packet,
+			__u32 len)
 {
 	struct dcast_relay_info *relay;
 	struct dcast_hdr hdr;

@@ -30,13 +30,13 @@ static int dcast_nak_join(struct dcast_nak_item *item, unsigned int block_class,
 			return 0;
 		if (item->digest == digest) {
 			item->mask |= mask;
-		} else {	/* relays hold different encodings: one snapshot serves them all */
+		} else { /* relays hold different encodings: one snapshot serves them all */
 			item->digest = 0;
 			item->mask = 0;
 		}
 		return 1;
 	}
-	if (digest)	/* whole blocks are on their way, also this one? */
+	if (digest) /* whole blocks are on their way, also this one? */
 		return number >= item->number && number < item_end;
 	if (item->digest) {
 		if (item->number < number || item->number >= end)

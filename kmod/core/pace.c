@@ -5,10 +5,10 @@
  */
 #include "kmod/core/sender_internal.h"
 
-#define DCAST_PACE_MAX_KIB	(1u << 28)
-#define DCAST_PACE_MAX_GAP_NS	10000000000ull
-#define DCAST_PACE_REVIEW_NS	(100 * DCAST_MS)
-#define DCAST_PACE_BURST	32	/* packets, at least */
+#define DCAST_PACE_MAX_KIB    (1u << 28)
+#define DCAST_PACE_MAX_GAP_NS 10000000000ull
+#define DCAST_PACE_REVIEW_NS  (100 * DCAST_MS)
+#define DCAST_PACE_BURST      32 /* packets, at least */
 
 /*
  * Pace of one relay in terms of symbols sent once: in mirror mode it hears each of them on
@@ -49,7 +49,7 @@ static int dcast_relay_counts(const struct dcast_sender *s, const struct dcast_r
 static __u32 dcast_kth_pace(const struct dcast_sender *s, __u64 now_ns)
 {
 	unsigned int wanted = dcast_commits_wanted(s), i;
-	__u64 taken = 0;	/* mask of relays */
+	__u64 taken = 0; /* mask of relays */
 	__u32 pace = 0;
 
 	while (wanted--) {
@@ -59,7 +59,7 @@ static __u32 dcast_kth_pace(const struct dcast_sender *s, __u64 now_ns)
 			/* No limit is the fastest: 0 - 1 is the largest number. */
 			if (!(taken >> i & 1) && dcast_relay_counts(s, &s->relays[i], now_ns) &&
 			    (best < 0 || dcast_relay_pace(s, &s->relays[i]) - 1 >
-					 dcast_relay_pace(s, &s->relays[best]) - 1))
+						 dcast_relay_pace(s, &s->relays[best]) - 1))
 				best = (int)i;
 		}
 		if (best < 0)
@@ -87,7 +87,7 @@ void dcast_pace_review(struct dcast_sender *s, __u64 now_ns)
 		kib = relays;
 	pace->kib_s = kib > DCAST_PACE_MAX_KIB ? DCAST_PACE_MAX_KIB : (__u32)kib;
 	pace->burst = DCAST_PACE_BURST * packet;
-	if (pace->burst < 2ull * pace->kib_s)	/* 2 ms */
+	if (pace->burst < 2ull * pace->kib_s) /* 2 ms */
 		pace->burst = 2ull * pace->kib_s;
 	pace->review_ns = now_ns + DCAST_PACE_REVIEW_NS;
 }

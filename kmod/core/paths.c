@@ -50,9 +50,9 @@ __u64 dcast_paths_wake(const struct dcast_sender *s)
 
 	for (p = 0; p < s->config.paths; p++) {
 		const struct dcast_path_state *state = &s->paths[p];
-		const __u64 at = state->stalled ? state->retry_ns :
+		const __u64 at = state->stalled	   ? state->retry_ns :
 				 state->blocked_ns ? state->blocked_ns + DCAST_STALL_NS :
-				 DCAST_NEVER;
+						     DCAST_NEVER;
 
 		if (at < wake)
 			wake = at;

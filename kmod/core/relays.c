@@ -2,7 +2,7 @@
 /* The relay table, admission verdicts and commits. */
 #include "kmod/core/sender_internal.h"
 
-#define DCAST_RELAY_FORGET_NS	(60000 * DCAST_MS)
+#define DCAST_RELAY_FORGET_NS (60000 * DCAST_MS)
 
 /* Context: any; pure. */
 static __u64 dcast_relay_last_heard(const struct dcast_sender *s,
@@ -46,8 +46,9 @@ struct dcast_relay_info *dcast_relay_find(struct dcast_sender *s, __u64 id, __u6
 
 		if (!relay->commit_mask &&
 		    dcast_relay_last_heard(s, relay) + DCAST_RELAY_FORGET_NS < now_ns &&
-		    (oldest == DCAST_MAX_RELAYS || dcast_relay_last_heard(s, relay) <
-						   dcast_relay_last_heard(s, &s->relays[oldest])))
+		    (oldest == DCAST_MAX_RELAYS ||
+		     dcast_relay_last_heard(s, relay) <
+			     dcast_relay_last_heard(s, &s->relays[oldest])))
 			oldest = i;
 	}
 	if (oldest < DCAST_MAX_RELAYS)
@@ -95,8 +96,7 @@ int dcast_heard_in_dump(const struct dcast_sender *s)
 /* Context: any; pure. */
 int dcast_way_back(const struct dcast_sender *s, __u64 now_ns)
 {
-	return dcast_heard_in_dump(s) ||
-	       (s->nr_relays && now_ns < s->begin_ns + DCAST_WAY_BACK_NS);
+	return dcast_heard_in_dump(s) || (s->nr_relays && now_ns < s->begin_ns + DCAST_WAY_BACK_NS);
 }
 
 /* Context: any; pure. */
@@ -147,7 +147,7 @@ void dcast_verdict_review(struct dcast_sender *s, __u64 now_ns)
 			v = DCAST_ADMIT_FULL;
 		if (v == DCAST_ADMIT_WAIT && s->wait_until_ns[i] < until)
 			until = s->wait_until_ns[i];
-		if (v < verdict)	/* FULL < WAIT < LOG_ONLY < NONE */
+		if (v < verdict) /* FULL < WAIT < LOG_ONLY < NONE */
 			verdict = v;
 	}
 	s->verdict = verdict == DCAST_VERDICT_NONE ? DCAST_ADMIT_FULL : verdict;

@@ -19,8 +19,7 @@ static int dcast_idle(const struct dcast_sender *s)
 }
 
 /* Context: any; must not allocate. */
-static void dcast_say(struct dcast_sender *s, __u64 now_ns, unsigned int state,
-		      unsigned int copies)
+static void dcast_say(struct dcast_sender *s, __u64 now_ns, unsigned int state, unsigned int copies)
 {
 	s->announce_state = (__u8)state;
 	s->announce_copies = (__u8)copies;
@@ -83,7 +82,8 @@ static int dcast_pick(struct dcast_sender *s, __u64 now_ns)
 
 		dcast_out_begin(s, DCAST_OUT_ANNOUNCE, 0, now_ns);
 		s->announce_ns = --s->announce_copies ? now_ns + (hurry ? 0 : DCAST_COPY_NS) :
-				 period ? now_ns + period : DCAST_NEVER;
+				 period		      ? now_ns + period :
+							DCAST_NEVER;
 		return 1;
 	}
 	if (s->end_lane < s->config.lanes) {
@@ -94,8 +94,8 @@ static int dcast_pick(struct dcast_sender *s, __u64 now_ns)
 		return 0;
 	if (s->empty_pending) {
 		dcast_out_begin(s, DCAST_OUT_EMPTY,
-				dcast_block_lane(s->empty_class, s->empty_number,
-						 s->config.lanes), now_ns);
+				dcast_block_lane(s->empty_class, s->empty_number, s->config.lanes),
+				now_ns);
 		s->out.block_class = s->empty_class;
 		s->out.number = s->empty_number;
 		s->empty_pending = 0;
@@ -164,7 +164,7 @@ static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
 
 	if (dcast_sender_committed(s)) {
 		dcast_finish(s, now_ns);
-	} else if (!dcast_walk_over(s)) {	/* a relay came that wants it in full */
+	} else if (!dcast_walk_over(s)) { /* a relay came that wants it in full */
 		s->phase = s->pass == 1 ? DCAST_PHASE_WALK : DCAST_PHASE_PASS;
 		dcast_say(s, now_ns, DCAST_ST_DUMPING, 1);
 	} else if (quiet && deaf && s->pass <= s->config.blind_passes &&
@@ -224,7 +224,7 @@ static __u64 dcast_next_wake(struct dcast_sender *s, __u64 now_ns, enum dcast_fi
 
 	if (s->phase == DCAST_PHASE_DONE)
 		return DCAST_NEVER;
-	if (blocked) {	/* also for an ANNOUNCE that is due */
+	if (blocked) { /* also for an ANNOUNCE that is due */
 		wake = dcast_paths_wake(s);
 	} else if (dcast_busy_slots(s) || s->empty_pending) {
 		at = dcast_pace_wake(s);
@@ -311,8 +311,7 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 	s->meta.symbol_size = dcast_to_le32(s->config.symbol_size);
 	s->meta.window_end = dcast_to_le64(s->window_end);
 	s->meta.stream_len[DCAST_STREAM_META] = dcast_to_le64(sizeof(s->meta));
-	s->meta.stream_len[DCAST_STREAM_MEMMAP] =
-		dcast_to_le64((__u64)nr_ranges * sizeof(*ranges));
+	s->meta.stream_len[DCAST_STREAM_MEMMAP] = dcast_to_le64((__u64)nr_ranges * sizeof(*ranges));
 	s->meta.stream_len[DCAST_STREAM_PRESENCE] =
 		dcast_to_le64(s->slices * sizeof(struct dcast_presence));
 	for (stream = DCAST_STREAM_PRESENCE + 1; stream < DCAST_STREAMS; stream++)

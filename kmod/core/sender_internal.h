@@ -27,30 +27,30 @@
 extern "C" {
 #endif
 
-#define DCAST_MAX_SLOTS		16
-#define DCAST_NAK_QUEUE		512
-#define DCAST_STEP_PACKETS	64	/* most packets of one step() */
-#define DCAST_STEP_WINDOWS	2048	/* most windows looked at in one step() */
-#define DCAST_NEVER		(~0ull)
+#define DCAST_MAX_SLOTS	   16
+#define DCAST_NAK_QUEUE	   512
+#define DCAST_STEP_PACKETS 64	/* most packets of one step() */
+#define DCAST_STEP_WINDOWS 2048 /* most windows looked at in one step() */
+#define DCAST_NEVER	   (~0ull)
 
-#define DCAST_MS		1000000ull
-#define DCAST_STALL_NS		(5 * DCAST_MS)	/* without a buffer: the path is stalled */
-#define DCAST_RETRY_NS		(20 * DCAST_MS)	/* a stalled path is tried again */
-#define DCAST_PROGRESS_NS	(500 * DCAST_MS)	/* between ANNOUNCEs of a dump */
-#define DCAST_COPY_NS		(10 * DCAST_MS)	/* between copies of one ANNOUNCE */
-#define DCAST_END_NS		(200 * DCAST_MS)	/* between ENDs while lingering */
-#define DCAST_META_NS		(5000 * DCAST_MS)	/* META again */
-#define DCAST_WAY_BACK_NS	(2000 * DCAST_MS)	/* relays known, silent since: still expected */
-#define DCAST_BLIND_LINGER_NS	(1000 * DCAST_MS)	/* END unanswered: on to the next pass */
-#define DCAST_PACE_AGE_NS	(5000 * DCAST_MS)	/* a relay silent that long has no say */
+#define DCAST_MS	      1000000ull
+#define DCAST_STALL_NS	      (5 * DCAST_MS)	/* without a buffer: the path is stalled */
+#define DCAST_RETRY_NS	      (20 * DCAST_MS)	/* a stalled path is tried again */
+#define DCAST_PROGRESS_NS     (500 * DCAST_MS)	/* between ANNOUNCEs of a dump */
+#define DCAST_COPY_NS	      (10 * DCAST_MS)	/* between copies of one ANNOUNCE */
+#define DCAST_END_NS	      (200 * DCAST_MS)	/* between ENDs while lingering */
+#define DCAST_META_NS	      (5000 * DCAST_MS) /* META again */
+#define DCAST_WAY_BACK_NS     (2000 * DCAST_MS) /* relays known, silent since: still expected */
+#define DCAST_BLIND_LINGER_NS (1000 * DCAST_MS) /* END unanswered: on to the next pass */
+#define DCAST_PACE_AGE_NS     (5000 * DCAST_MS) /* a relay silent that long has no say */
 
 /* A block that is being sent. */
 struct dcast_slot {
-	__u8 *data;		/* scratch: encoding, zero-padded to whole symbols */
+	__u8 *data; /* scratch: encoding, zero-padded to whole symbols */
 	__u64 number;
 	__u64 digest;
-	__u64 pending;		/* bit i: symbol i is still to be sent; 0: the slot is free */
-	__u32 len;		/* encoded bytes */
+	__u64 pending; /* bit i: symbol i is still to be sent; 0: the slot is free */
+	__u32 len;     /* encoded bytes */
 	__u8 block_class;
 	__u8 k, m;
 	__u8 lane;
@@ -58,8 +58,8 @@ struct dcast_slot {
 };
 
 struct dcast_path_state {
-	__u64 blocked_ns;	/* since when there is no buffer; 0: there was one */
-	__u64 retry_ns;		/* stalled: when to try again */
+	__u64 blocked_ns; /* since when there is no buffer; 0: there was one */
+	__u64 retry_ns;	  /* stalled: when to try again */
 	__u8 stalled;
 };
 
@@ -74,28 +74,28 @@ enum dcast_out_kind {
 /* The packet that is being handed to the paths. */
 struct dcast_out {
 	__u8 kind;
-	__u8 paths;		/* mask of paths that it still has to go to */
-	__u8 took;		/* mask of paths that have taken it */
+	__u8 paths; /* mask of paths that it still has to go to */
+	__u8 took;  /* mask of paths that have taken it */
 	__u8 slot, index;
 	__u8 lane;
 	__u8 block_class;
 	__u64 number;
-	__u8 parity_ready;	/* scratch parity holds this symbol */
+	__u8 parity_ready; /* scratch parity holds this symbol */
 };
 
 /* Presence of one slice, made piece by piece. */
 struct dcast_presence_job {
-	struct dcast_presence *bits;	/* scratch */
+	struct dcast_presence *bits; /* scratch */
 	__u64 slice;
-	__u32 next;		/* next window of the slice to look at */
+	__u32 next; /* next window of the slice to look at */
 	__u8 active;
 };
 
 enum dcast_walk_stage {
-	DCAST_WALK_STREAMS,	/* class 0 but for presence */
-	DCAST_WALK_PRESENCE,	/* of the slice; then its class 1 */
+	DCAST_WALK_STREAMS,  /* class 0 but for presence */
+	DCAST_WALK_PRESENCE, /* of the slice; then its class 1 */
 	DCAST_WALK_CORE,
-	DCAST_WALK_REST,	/* class 2 and 3, all windows */
+	DCAST_WALK_REST, /* class 2 and 3, all windows */
 	DCAST_WALK_END,
 };
 
@@ -103,17 +103,17 @@ struct dcast_walk {
 	__u8 stage;
 	__u8 stream;
 	__u8 block_class;
-	__u64 number;		/* next chunk or window */
+	__u64 number; /* next chunk or window */
 	__u64 slice;
 	/* What dcast_walk_next() found. */
 	__u8 found_class;
-	__u8 named;		/* presence names it: it is answered with EMPTY when it has no pages */
+	__u8 named; /* presence names it: it is answered with EMPTY when it has no pages */
 	__u64 found;
 };
 
 struct dcast_nak_queue {
 	struct dcast_nak_item {
-		__u64 number, digest, mask;	/* digest 0: whole blocks */
+		__u64 number, digest, mask; /* digest 0: whole blocks */
 		__u32 count;
 		__u8 block_class;
 	} items[DCAST_NAK_QUEUE];
@@ -121,13 +121,13 @@ struct dcast_nak_queue {
 };
 
 /* Credit is counted in bytes * DCAST_PACE_BYTE, so that no rate is rounded. */
-#define DCAST_PACE_BYTE		1953125ull	/* 2 * 10^9 / 1024 */
+#define DCAST_PACE_BYTE 1953125ull /* 2 * 10^9 / 1024 */
 struct dcast_pace_state {
 	__u64 credit;
 	__u64 filled_ns;
-	__u32 kib_s;		/* 0: no limit */
+	__u32 kib_s; /* 0: no limit */
 	__u64 burst;
-	__u64 review_ns;	/* when the relays' paces are looked at again */
+	__u64 review_ns; /* when the relays' paces are looked at again */
 };
 
 struct dcast_sender {
@@ -137,37 +137,37 @@ struct dcast_sender {
 
 	/* Scratch. */
 	struct dcast_slot slots[DCAST_MAX_SLOTS];
-	__u8 *raw;		/* one window */
-	__u8 *parity;		/* one symbol */
+	__u8 *raw;    /* one window */
+	__u8 *parity; /* one symbol */
 	__u64 *fec_planes;
 	struct dcast_presence_job walk_presence, nak_presence;
 
 	/* The dump. */
-	__u8 phase;		/* enum dcast_phase */
-	__u8 finishing;		/* in LINGER: only DONE announcements are left */
+	__u8 phase;	/* enum dcast_phase */
+	__u8 finishing; /* in LINGER: only DONE announcements are left */
 	__u8 dump_flags;
 	__u8 window_pages;
 	const struct dcast_range *ranges;
 	__u32 nr_ranges;
-	__u32 pass;		/* 1 while the first pass runs */
+	__u32 pass; /* 1 while the first pass runs */
 	__u64 memory_bytes;
 	__u64 window_end, slices;
 	struct dcast_meta meta;
 	__u64 begin_ns;
-	struct dcast_end_class end[DCAST_MAX_LANES][DCAST_CLASSES];	/* host byte order */
+	struct dcast_end_class end[DCAST_MAX_LANES][DCAST_CLASSES]; /* host byte order */
 	__u64 end_unreadable;
-	__u64 pass_done, pass_total;	/* total counts while presence is made */
+	__u64 pass_done, pass_total; /* total counts while presence is made */
 	__u8 total_known;
 	struct dcast_walk walk;
-	__u32 parity_debt;	/* percent of symbols owed, way back only */
+	__u32 parity_debt; /* percent of symbols owed, way back only */
 
 	/* What leaves next. */
 	struct dcast_out out;
-	__u8 empty_pending;	/* an EMPTY waits to become out */
+	__u8 empty_pending; /* an EMPTY waits to become out */
 	__u8 empty_class;
 	__u8 last_fill_nak;
 	__u8 next_slot;
-	__u8 next_path;		/* stripe */
+	__u8 next_path; /* stripe */
 	__u64 empty_number;
 	__u64 seq[DCAST_MAX_PATHS][DCAST_MAX_LANES];
 	struct dcast_path_state paths[DCAST_MAX_PATHS];
@@ -177,8 +177,8 @@ struct dcast_sender {
 	__u64 wake_ns;
 	__u64 announce_ns;
 	__u8 announce_state;
-	__u8 announce_copies;	/* still to be sent in quick succession */
-	__u8 end_lane;		/* next lane to send END on; lanes: none */
+	__u8 announce_copies; /* still to be sent in quick succession */
+	__u8 end_lane;	      /* next lane to send END on; lanes: none */
 	__u64 end_ns;
 	__u64 meta_ns;
 	__u64 linger_start_ns;
@@ -188,9 +188,9 @@ struct dcast_sender {
 	struct dcast_relay_info relays[DCAST_MAX_RELAYS];
 	__u64 wait_until_ns[DCAST_MAX_RELAYS];
 	__u32 nr_relays;
-	__u64 heard_ns;		/* last valid packet of any relay; 0: never */
-	__u32 verdict;		/* of all relays together */
-	__u64 verdict_ns;	/* WAIT: until then */
+	__u64 heard_ns;	  /* last valid packet of any relay; 0: never */
+	__u32 verdict;	  /* of all relays together */
+	__u64 verdict_ns; /* WAIT: until then */
 	struct dcast_nak_queue naks;
 };
 
@@ -205,18 +205,18 @@ static inline unsigned int dcast_popcount(__u64 v)
 
 /* ---- fec.c ---- */
 #define DCAST_FEC_PLANE_WORDS	32
-#define DCAST_FEC_SCRATCH_BYTES	(8 * DCAST_FEC_PLANE_WORDS * 8)
+#define DCAST_FEC_SCRATCH_BYTES (8 * DCAST_FEC_PLANE_WORDS * 8)
 /* dst[0..len) = parity symbol index (k..63) of k data symbols, stride bytes apart. len: multiple of 8. */
-void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned int index,
-		      __u32 len, __u8 *dst, __u64 *planes);
+void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned int index, __u32 len,
+		      __u8 *dst, __u64 *planes);
 /* Inverse of x (1..63) in GF(2^8) with polynomial 0x11d. */
 __u8 dcast_fec_inverse(unsigned int x);
 
 /* ---- fill.c ---- */
 enum dcast_fill {
-	DCAST_FILL_NONE,	/* there is nothing to send */
-	DCAST_FILL_WAIT,	/* there is, when an EMPTY has left or a slot is free */
-	DCAST_FILL_AGAIN,	/* windows were looked at: go on */
+	DCAST_FILL_NONE,  /* there is nothing to send */
+	DCAST_FILL_WAIT,  /* there is, when an EMPTY has left or a slot is free */
+	DCAST_FILL_AGAIN, /* windows were looked at: go on */
 	DCAST_FILL_BLOCK,
 };
 /* At most one block into a free slot. */

@@ -2,7 +2,7 @@
 /* Configuration, scratch layout, and what can be asked of a sender. */
 #include "kmod/core/sender_internal.h"
 
-#define DCAST_ALIGN		64u
+#define DCAST_ALIGN 64u
 
 /* Context: any; pure. */
 static __u32 dcast_aligned(__u32 bytes)

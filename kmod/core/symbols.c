@@ -222,7 +222,7 @@ int dcast_out_serve(struct dcast_sender *s, __u64 now_ns, unsigned int *sent)
 
 	if (data && s->config.mode == DCAST_STRIPE)
 		return dcast_serve_stripe(s, now_ns, sent);
-	if (data && !s->out.took && !s->out.paths)	/* all were stalled: try again */
+	if (data && !s->out.took && !s->out.paths) /* all were stalled: try again */
 		s->out.paths = (__u8)dcast_paths_usable(s, now_ns);
 	for (path = 0; path < s->config.paths; path++) {
 		void *buf;
@@ -234,9 +234,9 @@ int dcast_out_serve(struct dcast_sender *s, __u64 now_ns, unsigned int *sent)
 			dcast_out_send(s, path, buf);
 			++*sent;
 		} else if (!s->paths[path].stalled) {
-			continue;	/* worth waiting for */
+			continue; /* worth waiting for */
 		}
-		s->out.paths &= (__u8)~(1u << path);
+		s->out.paths &= (__u8) ~(1u << path);
 	}
 	if (s->out.paths || (data && !s->out.took))
 		return 0;

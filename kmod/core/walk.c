@@ -14,7 +14,7 @@ __u64 dcast_next_ram_window(const struct dcast_sender *s, __u64 window)
 
 	if (window >= s->window_end)
 		return s->window_end;
-	while (low < high) {	/* first range that ends above addr */
+	while (low < high) { /* first range that ends above addr */
 		const __u32 mid = low + (high - low) / 2;
 
 		if (dcast_le64(s->ranges[mid].end) > addr)
@@ -47,8 +47,7 @@ static unsigned int dcast_window_mask(struct dcast_sender *s, __u64 window)
 /* Context: any; must not allocate. */
 static void dcast_count_block(struct dcast_sender *s, unsigned int c, __u64 number)
 {
-	struct dcast_end_class *end =
-		&s->end[dcast_block_lane(c, number, s->config.lanes)][c];
+	struct dcast_end_class *end = &s->end[dcast_block_lane(c, number, s->config.lanes)][c];
 
 	end->blocks++;
 	end->id_sum += dcast_id_mix(c, number);
@@ -141,8 +140,8 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 				w->slice = 0;
 				return DCAST_WALK_AGAIN;
 			} else if (w->number < dcast_stream_chunks(s, w->stream)) {
-				return dcast_walk_found(s, 0, dcast_class0_number(w->stream,
-						w->number++), 1);
+				return dcast_walk_found(
+					s, 0, dcast_class0_number(w->stream, w->number++), 1);
 			} else {
 				w->stream++;
 				w->number = 0;
@@ -156,8 +155,8 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 			w->number = w->slice * DCAST_SLICE_WINDOWS;
 			if (w->slice + 1 == s->slices)
 				s->total_known = 1;
-			return dcast_walk_found(s, 0, dcast_class0_number(DCAST_STREAM_PRESENCE,
-					w->slice), 1);
+			return dcast_walk_found(
+				s, 0, dcast_class0_number(DCAST_STREAM_PRESENCE, w->slice), 1);
 		case DCAST_WALK_CORE:
 			w->number = dcast_walk_core_window(s);
 			if (w->number < (w->slice + 1) * DCAST_SLICE_WINDOWS)

@@ -13,8 +13,8 @@
 #include "bytes.h"
 #include "dumpcast_wire.h"
 
-#define DCAST_HOST_KEY_BYTES	32
-#define DCAST_HOST_KEY_LABEL	"dumpcast host key v1"
+#define DCAST_HOST_KEY_BYTES 32
+#define DCAST_HOST_KEY_LABEL "dumpcast host key v1"
 
 struct dcast_siphash_key {
 	__u64 k0, k1;
@@ -45,10 +45,20 @@ static inline __u64 dcast_rotl(__u64 x, int b)
 
 static inline void dcast_sip_round(struct dcast_sip *s)
 {
-	s->v0 += s->v1; s->v1 = dcast_rotl(s->v1, 13); s->v1 ^= s->v0; s->v0 = dcast_rotl(s->v0, 32);
-	s->v2 += s->v3; s->v3 = dcast_rotl(s->v3, 16); s->v3 ^= s->v2;
-	s->v0 += s->v3; s->v3 = dcast_rotl(s->v3, 21); s->v3 ^= s->v0;
-	s->v2 += s->v1; s->v1 = dcast_rotl(s->v1, 17); s->v1 ^= s->v2; s->v2 = dcast_rotl(s->v2, 32);
+	s->v0 += s->v1;
+	s->v1 = dcast_rotl(s->v1, 13);
+	s->v1 ^= s->v0;
+	s->v0 = dcast_rotl(s->v0, 32);
+	s->v2 += s->v3;
+	s->v3 = dcast_rotl(s->v3, 16);
+	s->v3 ^= s->v2;
+	s->v0 += s->v3;
+	s->v3 = dcast_rotl(s->v3, 21);
+	s->v3 ^= s->v0;
+	s->v2 += s->v1;
+	s->v1 = dcast_rotl(s->v1, 17);
+	s->v1 ^= s->v2;
+	s->v2 = dcast_rotl(s->v2, 32);
 }
 
 static inline void dcast_sip_word(struct dcast_sip *s, __u64 m)
@@ -64,8 +74,10 @@ static inline __u64 dcast_siphash_prefixed(const struct dcast_siphash_key *key, 
 					   unsigned int prefix_words, const void *data, __u64 len)
 {
 	struct dcast_sip s = {
-		key->k0 ^ 0x736f6d6570736575ull, key->k1 ^ 0x646f72616e646f6dull,
-		key->k0 ^ 0x6c7967656e657261ull, key->k1 ^ 0x7465646279746573ull,
+		key->k0 ^ 0x736f6d6570736575ull,
+		key->k1 ^ 0x646f72616e646f6dull,
+		key->k0 ^ 0x6c7967656e657261ull,
+		key->k1 ^ 0x7465646279746573ull,
 	};
 	const __u8 *p = (const __u8 *)data;
 	const __u8 *end = p + (len & ~7ull);

@@ -7,21 +7,21 @@
 #ifdef __KERNEL__
 #include <asm/byteorder.h>
 #include <linux/string.h>
-#define dcast_le16(x)	le16_to_cpu(x)
-#define dcast_le32(x)	le32_to_cpu(x)
-#define dcast_le64(x)	le64_to_cpu(x)
-#define dcast_to_le16(x)	cpu_to_le16(x)
-#define dcast_to_le32(x)	cpu_to_le32(x)
-#define dcast_to_le64(x)	cpu_to_le64(x)
+#define dcast_le16(x)	 le16_to_cpu(x)
+#define dcast_le32(x)	 le32_to_cpu(x)
+#define dcast_le64(x)	 le64_to_cpu(x)
+#define dcast_to_le16(x) cpu_to_le16(x)
+#define dcast_to_le32(x) cpu_to_le32(x)
+#define dcast_to_le64(x) cpu_to_le64(x)
 #else
 #include <endian.h>
 #include <string.h>
-#define dcast_le16(x)	le16toh(x)
-#define dcast_le32(x)	le32toh(x)
-#define dcast_le64(x)	le64toh(x)
-#define dcast_to_le16(x)	htole16(x)
-#define dcast_to_le32(x)	htole32(x)
-#define dcast_to_le64(x)	htole64(x)
+#define dcast_le16(x)	 le16toh(x)
+#define dcast_le32(x)	 le32toh(x)
+#define dcast_le64(x)	 le64toh(x)
+#define dcast_to_le16(x) htole16(x)
+#define dcast_to_le32(x) htole32(x)
+#define dcast_to_le64(x) htole64(x)
 #endif
 
 static inline __u64 dcast_load64(const void *p)

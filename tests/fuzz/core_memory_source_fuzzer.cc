@@ -6,8 +6,8 @@
 #include "protos/wire/bytes.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto source = dumpcast::MemorySource::FromBytes(
-      data, size, dumpcast::MemorySource::Format::kAuto, "fuzz");
+  const auto source =
+      dumpcast::MemorySource::FromBytes(data, size, dumpcast::MemorySource::Format::kAuto, "fuzz");
   if (!source.ok()) return 0;
   uint64_t last = 0;
   for (const dcast_range& r : (*source)->ranges()) {

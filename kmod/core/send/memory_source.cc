@@ -32,8 +32,9 @@ constexpr size_t kMaxNoteBytes = 64 << 20;
 
 absl::Status Bad(absl::string_view name, absl::string_view what) {
   return absl::InvalidArgumentError(
-      absl::StrCat(name, ": ", what, "; give an ELF64 vmcore (makedumpfile -E, /proc/vmcore), or "
-                                     "--format raw for plain memory"));
+      absl::StrCat(name, ": ", what,
+                   "; give an ELF64 vmcore (makedumpfile -E, /proc/vmcore), or "
+                   "--format raw for plain memory"));
 }
 
 template <size_t N>

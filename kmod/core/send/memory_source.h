@@ -26,8 +26,8 @@ class MemorySource {
 
   // Errors: kNotFound, kUnavailable when it cannot be read; kInvalidArgument when it is not
   // of the format, with what was wanted and found.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemorySource>> Open(
-      const std::string& path, Format format);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemorySource>> Open(const std::string& path,
+                                                                          Format format);
   // The same for bytes that the caller keeps. For tests and fuzzing.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<MemorySource>> FromBytes(
       const uint8_t* data, size_t size, Format format, absl::string_view name);

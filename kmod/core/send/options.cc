@@ -143,8 +143,7 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       ->group("How");
   app->add_flag("--blind", raw->blind, "Ignore what relays answer: parity and passes must do")
       ->group("How");
-  app->add_option("--blind-passes", raw->blind_passes,
-                  "Further passes when no relay was heard")
+  app->add_option("--blind-passes", raw->blind_passes, "Further passes when no relay was heard")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str()
       ->group("How");
@@ -186,9 +185,9 @@ absl::Status FillPaths(const Raw& raw, SendOptions* out) {
     if (!e.ok()) return e.status();
     const bool group = i < groups || raw.relays.empty();
     if (group != e->is_multicast()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          e->ToString(), group ? " is no multicast address; give it as --relay"
-                               : " is a multicast address; give it as --group"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(e->ToString(), group ? " is no multicast address; give it as --relay"
+                                            : " is a multicast address; give it as --group"));
     }
     destinations.push_back(*e);
   }
@@ -269,8 +268,8 @@ absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
   if (!status.ok()) return status;
   bool v6 = false;
   for (const Endpoint& e : out->paths[0].destinations) v6 |= e.is_v6();
-  config.symbol_size = raw.symbol_size != 0 ? static_cast<__u16>(raw.symbol_size)
-                                            : SymbolSizeForMtu(raw.mtu, v6);
+  config.symbol_size =
+      raw.symbol_size != 0 ? static_cast<__u16>(raw.symbol_size) : SymbolSizeForMtu(raw.mtu, v6);
   if (config.symbol_size % 8 != 0) {
     return absl::InvalidArgumentError(absl::StrCat("--symbol-size: wanted a multiple of 8, got ",
                                                    config.symbol_size, "; use ",

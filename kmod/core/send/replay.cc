@@ -26,7 +26,9 @@ uint64_t Now(clockid_t clock) {
   return static_cast<uint64_t>(t.tv_sec) * kSecondNs + static_cast<uint64_t>(t.tv_nsec);
 }
 
-double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+double MiB(uint64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
 
 const char* PhaseName(dcast_phase phase) {
   switch (phase) {
@@ -83,9 +85,9 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   dcast_config& config = replay->options_.config;
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
-  const dcast_rim rim = {replay.get(),     Rim::WindowClasses, Rim::ReadPage,
-                         Rim::ReadStream,  Rim::Compress,      Rim::TxGet,
-                         Rim::TxPut,       Rim::PathUp,        Rim::UnixNs};
+  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, Rim::ReadPage,
+                         Rim::ReadStream, Rim::Compress,      Rim::TxGet,
+                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs};
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =
       std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);

@@ -20,8 +20,8 @@ namespace dumpcast {
 
 struct ReplayOptions {
   dcast_config config = {};
-  uint64_t arm_ns = 0;       // heartbeats before the dump, to hear relays
-  uint8_t flags = 0;         // DCAST_F_LIVE, DCAST_F_TEST
+  uint64_t arm_ns = 0;  // heartbeats before the dump, to hear relays
+  uint8_t flags = 0;    // DCAST_F_LIVE, DCAST_F_TEST
   bool ignore_replies = false;
   bool quiet = false;
 };

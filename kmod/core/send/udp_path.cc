@@ -29,7 +29,9 @@ absl::Status Errno(const std::string& what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-const sockaddr_in& V4(const sockaddr_storage& a) { return reinterpret_cast<const sockaddr_in&>(a); }
+const sockaddr_in& V4(const sockaddr_storage& a) {
+  return reinterpret_cast<const sockaddr_in&>(a);
+}
 const sockaddr_in6& V6(const sockaddr_storage& a) {
   return reinterpret_cast<const sockaddr_in6&>(a);
 }
@@ -71,8 +73,8 @@ absl::StatusOr<Endpoint> ParseEndpoint(const std::string& text, uint16_t default
   std::string host = text;
   uint32_t port = default_port;
   const auto bad = [&](const std::string& what) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "`", text, "`: ", what, "; write address, address:port or [v6 address]:port"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("`", text, "`: ", what, "; write address, address:port or [v6 address]:port"));
   };
   std::string port_text;
   if (!host.empty() && host[0] == '[') {
@@ -89,8 +91,7 @@ absl::StatusOr<Endpoint> ParseEndpoint(const std::string& text, uint16_t default
     host.resize(host.find(':'));
     if (port_text.empty()) return bad("no port after `:`");
   }
-  if (!port_text.empty() &&
-      (!absl::SimpleAtoi(port_text, &port) || port < 1 || port > 65535)) {
+  if (!port_text.empty() && (!absl::SimpleAtoi(port_text, &port) || port < 1 || port > 65535)) {
     return bad("the port is not a number of 1..65535");
   }
   if (host.empty()) return bad("no address");
@@ -156,8 +157,8 @@ absl::StatusOr<int> UdpPath::OpenSocket(int family) {
   if (!options_.interface.empty()) {
     const int index = static_cast<int>(if_nametoindex(options_.interface.c_str()));
     if (index == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "no interface ", options_.interface, " here; `ip link` lists those that exist"));
+      return absl::InvalidArgumentError(absl::StrCat("no interface ", options_.interface,
+                                                     " here; `ip link` lists those that exist"));
     }
     if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options_.interface.c_str(),
                    static_cast<socklen_t>(options_.interface.size())) != 0) {
@@ -189,8 +190,8 @@ uint8_t* UdpPath::Get() {
 }
 
 void UdpPath::Put(uint32_t len, unsigned lane) {
-  const bool drop = options_.drop > 0 &&
-                    std::uniform_real_distribution<>(0, 1)(rng_) < options_.drop;
+  const bool drop =
+      options_.drop > 0 && std::uniform_real_distribution<>(0, 1)(rng_) < options_.drop;
   if (!drop) queue_.push_back({len, lane});
 }
 

@@ -34,13 +34,13 @@ struct Endpoint {
                                                      uint16_t default_port);
 
 struct UdpPathOptions {
-  std::string interface;             // "": the routing table chooses
+  std::string interface;               // "": the routing table chooses
   std::vector<Endpoint> destinations;  // groups and relays; every packet goes to each
-  uint16_t source_port = 0;          // 0: any free one
+  uint16_t source_port = 0;            // 0: any free one
   int ttl = 4;
-  double drop = 0;                   // 0..1 of what is sent is dropped instead
+  double drop = 0;  // 0..1 of what is sent is dropped instead
   uint64_t drop_seed = 0;
-  size_t packet_bytes = 0;           // largest packet
+  size_t packet_bytes = 0;  // largest packet
 };
 
 // Not thread-safe. Owns its sockets.
@@ -73,8 +73,8 @@ class UdpPath {
   [[nodiscard]] absl::StatusOr<int> OpenSocket(int family);
 
   UdpPathOptions options_;
-  std::vector<int> fds_;                           // one per address family
-  std::vector<std::vector<Endpoint>> by_lane_;     // [lane][destination]
+  std::vector<int> fds_;                        // one per address family
+  std::vector<std::vector<Endpoint>> by_lane_;  // [lane][destination]
   std::vector<uint8_t> buffers_;
   struct Queued {
     uint32_t len;

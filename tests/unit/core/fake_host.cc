@@ -132,8 +132,8 @@ void FakeHost::Begin(uint8_t flags) {
   meta.crash_unix_ns = dcast_to_le64(1'700'000'001'000'000'000);
   for (const auto& [stream, text] : streams) meta.stream_len[stream] = dcast_to_le64(text.size());
   std::strcpy(meta.reason, "sysrq triggered crash");
-  dcast_sender_begin(sender.get(), now_ns, ranges.data(), static_cast<__u32>(ranges.size()),
-                     &meta, flags);
+  dcast_sender_begin(sender.get(), now_ns, ranges.data(), static_cast<__u32>(ranges.size()), &meta,
+                     flags);
 }
 
 bool FakeHost::Run(const std::function<bool()>& done, uint64_t limit_ns) {
@@ -188,11 +188,9 @@ std::vector<uint8_t> FakeHost::MakeReply(uint64_t id, uint64_t seq, uint8_t type
   return packet;
 }
 
-void FakeHost::Reply(uint64_t id, dcast_type type, const void* payload, size_t len,
-                     unsigned path) {
+void FakeHost::Reply(uint64_t id, dcast_type type, const void* payload, size_t len, unsigned path) {
   const auto packet = MakeReply(id, ++reply_seq_[id], static_cast<uint8_t>(type), payload, len);
-  dcast_sender_input(sender.get(), now_ns, path, packet.data(),
-                     static_cast<__u32>(packet.size()));
+  dcast_sender_input(sender.get(), now_ns, path, packet.data(), static_cast<__u32>(packet.size()));
 }
 
 void FakeHost::Hello(uint64_t id, uint32_t pace_kib_s, unsigned path, uint64_t lanes) {
@@ -239,6 +237,8 @@ uint8_t FakeHost::ClassOf(uint64_t pfn) const {
   return it == class_override.end() ? 0 : it->second;
 }
 
-const uint8_t* FakeHost::Page(uint64_t pfn) const { return pages_.at(pfn).data(); }
+const uint8_t* FakeHost::Page(uint64_t pfn) const {
+  return pages_.at(pfn).data();
+}
 
 }  // namespace dumpcast

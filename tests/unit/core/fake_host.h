@@ -38,7 +38,7 @@ class FakeHost {
   explicit FakeHost(std::vector<std::pair<uint64_t, uint64_t>> ranges, uint32_t seed = 1);
   static dcast_config DefaultConfig();
 
-  void Init();   // with `config`
+  void Init();  // with `config`
   void Begin(uint8_t flags = 0);
   // Steps and moves the clock until `done` or `limit_ns` passed. False at the limit.
   bool Run(const std::function<bool()>& done, uint64_t limit_ns = 100'000'000'000);

@@ -271,8 +271,8 @@ TEST_F(NakTest, LossyRelayThatAsksForGapsEndsComplete) {
           entries.push_back(Whole(id.first, id.second));
         } else {
           const uint64_t data = (1ull << it->second.hdr().k) - 1;
-          entries.push_back(Symbols(id.first, id.second, dcast_le64(it->second.hdr().digest),
-                                    data & ~seen[id]));
+          entries.push_back(
+              Symbols(id.first, id.second, dcast_le64(it->second.hdr().digest), data & ~seen[id]));
         }
       }
       host.Nak(7, entries);

@@ -23,8 +23,8 @@ class PathsTest : public ::testing::TestWithParam<dcast_path_mode> {
   void ExpectAllBlocks() {
     for (const auto& [pfn, cls] : host_.class_override) {
       if (cls != 0) {
-        ASSERT_TRUE(got_.blocks.count({cls, pfn / 16})) << "class " << unsigned{cls} << " page "
-                                                        << pfn;
+        ASSERT_TRUE(got_.blocks.count({cls, pfn / 16}))
+            << "class " << unsigned{cls} << " page " << pfn;
       }
     }
   }

@@ -187,7 +187,8 @@ TEST(Encode, LargestPagesAndBlocksFit) {
   host.Begin();
   ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_DONE));
   unsigned largest = 0;
-  for (const SentPacket* p : host.Sent(DCAST_SYMBOL)) largest = std::max<unsigned>(largest, p->hdr().k);
+  for (const SentPacket* p : host.Sent(DCAST_SYMBOL))
+    largest = std::max<unsigned>(largest, p->hdr().k);
   EXPECT_GE(largest, 50u);
   EXPECT_LE(largest, 61u);
 }

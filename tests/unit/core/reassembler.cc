@@ -71,8 +71,8 @@ std::vector<uint8_t> Reassembler::Raw(const Block& block) {
   const char* src = reinterpret_cast<const char*>(block.encoded.data()) + hdr.hdr_len;
   const size_t len = block.encoded.size() - hdr.hdr_len;
   if (hdr.codec == DCAST_CODEC_LZ4) {
-    EXPECT_EQ(LZ4_decompress_safe(src, reinterpret_cast<char*>(raw.data()),
-                                  static_cast<int>(len), static_cast<int>(raw.size())),
+    EXPECT_EQ(LZ4_decompress_safe(src, reinterpret_cast<char*>(raw.data()), static_cast<int>(len),
+                                  static_cast<int>(raw.size())),
               static_cast<int>(raw.size()));
     EXPECT_LE(len, raw.size() - raw.size() / 16);
   } else {

@@ -14,10 +14,10 @@ extern "C" {
  * be what the structure says, and the MAC must be right. Number of fields compared, or -1 with
  * the reason in why.
  */
-int dcast_check_vector(const char *path, char *why, size_t why_bytes);
+int dcast_check_vector(const char* path, char* why, size_t why_bytes);
 
 #ifdef __cplusplus
 }
 #endif
 
-#endif  /* DUMPCAST_TESTS_UNIT_WIRE_VECTORS_H_ */
+#endif /* DUMPCAST_TESTS_UNIT_WIRE_VECTORS_H_ */

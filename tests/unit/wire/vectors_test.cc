@@ -90,8 +90,7 @@ TEST_P(PacketVector, KeyDerivationAndMacHoldInCpp) {
   for (size_t i = 0; i < v.bytes.size(); i += 1 + i / 64) {
     std::vector<uint8_t> damaged = v.bytes;
     damaged[i] ^= 1;
-    EXPECT_NE(dcast_packet_mac(&keys, damaged.data(), damaged.size()),
-              dcast_load64(damaged.data()))
+    EXPECT_NE(dcast_packet_mac(&keys, damaged.data(), damaged.size()), dcast_load64(damaged.data()))
         << "byte " << i;
   }
 }

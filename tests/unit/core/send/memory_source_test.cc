@@ -17,8 +17,8 @@ constexpr uint64_t kText = 0xffffffff81000000;
 
 absl::StatusOr<std::unique_ptr<MemorySource>> Load(const std::string& file,
                                                    MemorySource::Format format) {
-  return MemorySource::FromBytes(reinterpret_cast<const uint8_t*>(file.data()), file.size(),
-                                 format, "test");
+  return MemorySource::FromBytes(reinterpret_cast<const uint8_t*>(file.data()), file.size(), format,
+                                 "test");
 }
 
 std::string Page(const MemorySource& source, uint64_t pfn) {

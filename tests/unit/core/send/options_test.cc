@@ -42,9 +42,10 @@ TEST(SendOptions, DefaultsAreTheGroupOfTheWireFormat) {
 }
 
 TEST(SendOptions, InterfacesArePathsAndRelaysReplaceTheGroup) {
-  const auto parsed = Parse({"-f", "f", "--host-id", kHostId, "-i", "lo", "-i", "eth9", "--relay",
-                             "127.0.0.1", "--relay", "[::1]:99", "--mode", "stripe", "--drop",
-                             "50", "--rate", "1.5", "--mtu", "9000"});
+  const auto parsed =
+      Parse({"-f",     "f",       "--host-id", kHostId,   "-i",       "lo",     "-i",
+             "eth9",   "--relay", "127.0.0.1", "--relay", "[::1]:99", "--mode", "stripe",
+             "--drop", "50",      "--rate",    "1.5",     "--mtu",    "9000"});
   ASSERT_TRUE(parsed.run);
   ASSERT_EQ(parsed.options.paths.size(), 2u);
   EXPECT_EQ(parsed.options.paths[1].interface, "eth9");
