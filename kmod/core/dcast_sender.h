@@ -76,7 +76,7 @@ struct dcast_config {
 	 * blocks of 8 and more symbols so that the sum is right; NAKs cover the smaller ones.
 	 */
 	__u8 parity_percent;
-	__u8 parity_percent_blind; /* when nothing is heard: m = max(1, ceil(k * percent / 100)) */
+	__u8 parity_percent_blind; /* when nothing is heard: m = ceil(k * percent / 100) */
 	__u32 heartbeat_ms;
 	__u32 rate_kib_s; /* ceiling of UDP payload on one path; 0: only PACE limits */
 	__u64 linger_ns; /* after END: as long as NAKs and COMMITs come, and this long after the last */

@@ -24,8 +24,6 @@ static unsigned int dcast_parity_count(struct dcast_sender *s, unsigned int k, _
 		return m;
 	}
 	m = (k * s->config.parity_percent_blind + 99) / 100;
-	if (!m)
-		m = 1;
 	return m < room ? m : room;
 }
 
@@ -42,7 +40,7 @@ void dcast_slot_plan(struct dcast_sender *s, struct dcast_slot *slot, __u64 now_
 	unsigned int first = 3 * m * round, i;
 
 	slot->pending = 0;
-	if (s->pass & 1) {
+	if (s->pass & 1 || !m) {
 		slot->pending = (1ull << k) - 1;
 	} else {
 		first += m;

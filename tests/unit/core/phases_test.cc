@@ -127,6 +127,28 @@ TEST(Parity, BlindPassesBringFreshSymbolsAndEveryBlockHasSome) {
   }
 }
 
+TEST(Parity, NoneWhenThePercentageIsZeroAndEveryPassIsWhole) {
+  FakeHost host({{0, kMiB}});
+  host.config.blind_passes = 1;
+  host.config.parity_percent_blind = 0;
+  host.Init();
+  host.Begin();
+  Reassembler second;
+  second.keys = host.config.keys;
+  host.on_packet = [&](const SentPacket& p) {
+    if (host.sender->pass == 2) second.Add(p);
+    if (p.hdr().type == DCAST_SYMBOL) {
+      EXPECT_LT(p.hdr().index, p.hdr().k);
+    }
+  };
+  ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_DONE));
+  for (const auto& [pfn, cls] : host.class_override) {
+    if (cls != 0) {
+      ASSERT_TRUE(second.blocks.count({cls, pfn / 16}));
+    }
+  }
+}
+
 TEST(Passes, RelaysKnownButSilentLeadToFurtherPasses) {
   FakeHost host({{0, kMiB}});
   host.config.blind_passes = 1;
