@@ -56,7 +56,9 @@ class Loss:
     def rules(self, leg: str) -> list[str]:
         match = f'iifname "{leg}" udp dport {WIRE_PORT}'
         rules = []
-        if self.percent:
+        if self.percent >= 100:
+            rules.append(f"{match} counter drop")
+        elif self.percent:
             rules.append(f"{match} numgen random mod 10000 < {round(self.percent * 100)} counter drop")
         if self.burst_packets:
             if self.burst_every <= self.burst_packets:
@@ -141,9 +143,12 @@ class Net:
             self._load_rules(relay)
 
     def dropped(self, relay: int) -> int:
-        """Packets that the rules of a relay have dropped since they were set."""
-        listing = run(["ip", "netns", "exec", self.relay_ns(relay), "nft", "list", "ruleset"]).stdout
-        words = listing.split()
+        """Packets to and from a relay that its rules have dropped since they were set."""
+        words = []
+        for namespace, table in ((self.relay_ns(relay), ["inet", "vmtest"]),
+                                 (self.switch, ["netdev", f"relay{relay}"])):
+            words += self.run_in(namespace, ["nft", "list", "table", *table],
+                                 check=False).stdout.split()
         return sum(int(words[i + 2]) for i, word in enumerate(words)
                    if word == "counter" and words[i + 1] == "packets")
 
@@ -171,7 +176,7 @@ class Net:
     def _leaf(self, namespace: str, short: str, number: int) -> None:
         self._namespace(namespace)
         for bridge in range(self.bridges):
-            near, leg = f"{self.prefix}-{short}{bridge}"[:15], f"leg{bridge}"
+            near, leg = self._near(short, bridge), f"leg{bridge}"
             self._ip(self.switch, "link", "add", near, "mtu", self.mtu, "type", "veth",
                      "peer", "name", leg, "mtu", self.mtu, "netns", namespace)
             self._ip(self.switch, "link", "set", near, "master", f"{self.prefix}-b{bridge}", "up")
@@ -182,18 +187,30 @@ class Net:
     def _load_rules(self, relay: int) -> None:
         incoming = [rule for bridge in range(self.bridges)
                     for rule in self._loss.get((relay, bridge), Loss()).rules(f"leg{bridge}")]
-        outgoing = (['oifname "leg*" meta l4proto udp counter drop']
-                    if relay in self._replies_dropped else [])
+        self._nft(self.relay_ns(relay), [
+            "table inet vmtest {", "chain incoming { type filter hook prerouting priority -300;",
+            *incoming, "}", "}"])
+        # In the switch, behind the relay's back: its own firewall would tell the relay EPERM.
+        cut = [line for bridge in range(self.bridges) if relay in self._replies_dropped
+               for line in (f"chain from{bridge} {{ type filter hook ingress device "
+                            f'"{self._near(f"r{relay}", bridge)}" priority 0;',
+                            "meta l4proto udp counter drop", "}")]
+        self._nft(self.switch, [f"table netdev relay{relay} {{", *cut, "}"])
+
+    @staticmethod
+    def _nft(namespace: str, table: list[str]) -> None:
+        """Replaces one table; its first line names it."""
+        name = table[0].rstrip(" {")
         # `add` before `delete`, so that the first load does not fail.
-        rules = "\n".join([
-            "add table inet vmtest", "delete table inet vmtest", "table inet vmtest {",
-            "chain incoming { type filter hook prerouting priority -300;", *incoming, "}",
-            "chain outgoing { type filter hook output priority -300;", *outgoing, "}", "}"])
-        with subprocess.Popen(["ip", "netns", "exec", self.relay_ns(relay), "nft", "-f", "-"],
+        rules = "\n".join([f"add {name}", f"delete {name}", *table])
+        with subprocess.Popen(["ip", "netns", "exec", namespace, "nft", "-f", "-"],
                               stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as nft:
             _, words = nft.communicate(rules + "\n", timeout=60)
         if nft.returncode != 0:
             raise HarnessError(f"nft refused:\n{rules}\n{words}")
+
+    def _near(self, short: str, bridge: int) -> str:
+        return f"{self.prefix}-{short}{bridge}"[:15]
 
     @staticmethod
     def _namespace(name: str) -> None:

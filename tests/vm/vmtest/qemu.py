@@ -15,6 +15,7 @@ import pathlib
 import re
 import shlex
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -297,9 +298,28 @@ class Vm:
         return MemoryImage(ranges)
 
     def dump_elf(self, path: pathlib.Path) -> pathlib.Path:
-        """QEMU's own ELF dump with the guest's vmcoreinfo, as makedumpfile reads it."""
+        """QEMU's own ELF dump with the guest's vmcoreinfo, as makedumpfile reads it.
+
+        makedumpfile 1.7 wants the program headers right behind the ELF header, where QEMU puts
+        section headers; and the flash at the top of 4 GiB is no RAM. Both are set right.
+        """
         self.qmp.execute("dump-guest-memory", timeout_s=600, paging=False,
                          protocol=f"file:{path.resolve()}")
+        size = struct.calcsize("<IIQQQQQQ")
+        with open(path, "r+b") as core:
+            head = bytearray(core.read(64))
+            table, = struct.unpack_from("<Q", head, 32)
+            count, = struct.unpack_from("<H", head, 56)
+            core.seek(table)
+            entries = [core.read(size) for _ in range(count)]
+            # The first one is the PT_NOTE; p_paddr is at 24.
+            flash = 0xFF000000
+            kept = [entry for entry in entries
+                    if not flash <= struct.unpack_from("<Q", entry, 24)[0] < 1 << 32]
+            struct.pack_into("<QQ", head, 32, len(head), 0)
+            struct.pack_into("<HHHHH", head, 54, size, len(kept), 0, 0, 0)
+            core.seek(0)
+            core.write(head + b"".join(kept))
         return path
 
     # Inner parts.

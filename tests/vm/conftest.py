@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the VM tests. `--all` (or DUMPCAST_TEST_ALL=1) adds the long ones."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from vmtest import kernels, util  # noqa: E402  (the path above comes first)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", default=bool(os.environ.get("DUMPCAST_TEST_ALL")),
+                     help="run every cell of the matrices, not only the default ones")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: only with --all")
+    # A stopped run must unwind, or its namespaces and VMs would wait for the next sweep.
+    util.exit_on_signals()
+
+
+def pytest_collection_modifyitems(config, items):
+    if os.geteuid() != 0:
+        raise pytest.UsageError("the VM tests make network namespaces, bridges and taps: run as root")
+    if not config.getoption("--all"):
+        skip = pytest.mark.skip(reason="only with --all")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def kernel_of():
+    """Series -> Kernel, looked up once, so that a run sees one release throughout."""
+    found: dict[str, kernels.Kernel] = {}
+
+    def find(series: str) -> kernels.Kernel:
+        if series not in found:
+            found[series] = kernels.find(series)
+        return found[series]
+
+    return find
+
+
+@pytest.fixture
+def scratch():
+    """A folder of this test's own, removed at its end: memory images are too big to keep."""
+    with util.scratch_dir() as folder:
+        yield folder

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the binaries under test are: $DUMPCAST_BUILD_DIR, or build/dev."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from .kernels import Kernel
+from .util import REPO, HarnessError, run
+
+WHERE = {"dumpcast-relay": "relay", "dumpcast": "client", "dumpcast-arm": "kmod/arm",
+         "dumpcast-send": "kmod/core/send"}
+
+
+def build_dir() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("DUMPCAST_BUILD_DIR") or REPO / "build" / "dev")
+
+
+def binary(name: str) -> pathlib.Path:
+    """The path of one of our programs; HarnessError with the command that builds it."""
+    for path in (build_dir() / WHERE[name] / name, build_dir() / "bin" / name, build_dir() / name):
+        if path.is_file():
+            return path
+    raise HarnessError(f"{name} is not in {build_dir()}: build it with `./dev build`")
+
+
+def kmod(kernel: Kernel) -> pathlib.Path:
+    """dumpcast.ko for a kernel, built by `./dev kmod` (which rebuilds only what changed)."""
+    done = run([REPO / "dev", "kmod", "--no-deps", "--kernel", kernel.release], timeout=1200)
+    path = pathlib.Path(done.stdout.strip().splitlines()[-1])
+    if not path.is_file():
+        raise HarnessError(f"./dev kmod --kernel {kernel.release} printed {path}: no such file")
+    return path

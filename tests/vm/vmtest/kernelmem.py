@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pages of a stopped guest are, read from its memory without debug info.
+
+Notes taken before the crash (Notes.take: /proc/kallsyms, iomem, vmallocinfo, modules
+and where vmcoreinfo lies) plus the memory image answer: which page of memory a kernel
+address is, what struct page says of each page, and what to call it. The rules of page
+classes are makedumpfile's (__exclude_unnecessary_pages of its 1.7.x), so that its
+report can be laid beside ours.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import pathlib
+import re
+import struct
+from typing import Iterator
+
+from .memory import PAGE, MemoryImage
+from .util import HarnessError
+
+KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map, arch/x86/include/asm/page_64_types.h
+
+# dump level bits, as makedumpfile's -d
+ZERO, CACHE, CACHE_PRIVATE, USER, FREE = 1, 2, 4, 8, 16
+LEVEL_OF_CLASS = {"zero": ZERO, "cache": CACHE, "cache-private": CACHE_PRIVATE, "user": USER,
+                  "free": FREE, "offline": FREE}
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What only the living guest tells."""
+
+    vmcoreinfo_address: int
+    vmcoreinfo_size: int
+    kallsyms: str
+    iomem: str
+    vmallocinfo: str
+    modules: str
+
+    @classmethod
+    def take(cls, vm) -> "Notes":
+        """Reads them from a running Vm, last thing before the crash: addresses move."""
+        where = vm.read_file("/sys/kernel/vmcoreinfo").decode().split()
+        texts = [vm.read_file(f"/proc/{name}").decode(errors="replace")
+                 for name in ("kallsyms", "iomem", "vmallocinfo", "modules")]
+        # Both numbers are hexadecimal; the second has no 0x (kernel/ksysfs.c).
+        return cls(int(where[0], 16), int(where[1], 16), *texts)
+
+    def save(self, path: pathlib.Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in ("kallsyms", "iomem", "vmallocinfo", "modules"):
+            (path / name).write_text(getattr(self, name), encoding="utf-8")
+        (path / "vmcoreinfo").write_text(
+            f"{self.vmcoreinfo_address:#x} {self.vmcoreinfo_size:x}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Notes":
+        where = (path / "vmcoreinfo").read_text(encoding="utf-8").split()
+        return cls(int(where[0], 16), int(where[1], 16),
+                   *((path / name).read_text(encoding="utf-8")
+                     for name in ("kallsyms", "iomem", "vmallocinfo", "modules")))
+
+
+class KernelMemory:
+    """The crashed kernel's own view of its memory."""
+
+    def __init__(self, image: MemoryImage, notes: Notes) -> None:
+        self.image, self.notes = image, notes
+        note = image.read(notes.vmcoreinfo_address, notes.vmcoreinfo_size)
+        size_of_owner, size, _ = struct.unpack_from("<III", note)
+        start = 12 + -(-size_of_owner // 4) * 4
+        self.vmcoreinfo = note[start:start + size].rstrip(b"\0").decode(errors="replace")
+        self.info = dict(line.split("=", 1) for line in self.vmcoreinfo.splitlines() if "=" in line)
+        self._phys_base = int(self.info["NUMBER(phys_base)"])
+        self._root = self._kernel_map(int(self.info["SYMBOL(swapper_pg_dir)"], 16))
+        self._levels = 5 if self.info.get("NUMBER(pgtable_l5_enabled)") == "1" else 4
+
+    # Addresses.
+
+    def _kernel_map(self, address: int) -> int:
+        return address - KERNEL_MAP + self._phys_base
+
+    @functools.lru_cache(maxsize=65536)
+    def _table_entry(self, address: int) -> int:
+        return struct.unpack("<Q", self.image.read(address, 8))[0]
+
+    def translate(self, address: int) -> int | None:
+        """The physical address of a kernel virtual one, through init_top_pgt; None if unmapped."""
+        table = self._root
+        for level in range(self._levels, 0, -1):
+            shift = 12 + 9 * (level - 1)
+            entry = self._table_entry(table + (address >> shift & 511) * 8)
+            if not entry & 1:
+                return None
+            frame = entry & 0x000FFFFFFFFFF000
+            if level == 1 or (level < 4 and entry & 0x80):
+                mask = (1 << shift) - 1
+                return (frame & ~mask) | (address & mask)
+            table = frame
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """Kernel virtual memory; does not cross a page that is not mapped."""
+        out = b""
+        while size:
+            physical = self.translate(address)
+            if physical is None:
+                raise HarnessError(f"kernel address {address:#x} is not mapped")
+            step = min(size, PAGE - address % PAGE)
+            out += self.image.read(physical, step)
+            address, size = address + step, size - step
+        return out
+
+    @functools.cached_property
+    def symbols(self) -> dict[str, int]:
+        """Name -> address, kernel and modules; the first of equal names (static functions)."""
+        found: dict[str, int] = {}
+        for address, _, name, _ in self._kallsyms():
+            found.setdefault(name, address)
+        return found
+
+    def _kallsyms(self) -> Iterator[tuple[int, str, str, str]]:
+        for line in self.notes.kallsyms.splitlines():
+            parts = line.split()
+            if len(parts) >= 3:
+                yield int(parts[0], 16), parts[1], parts[2], parts[3] if len(parts) > 3 else ""
+
+    # Pages.
+
+    @functools.cached_property
+    def ram(self) -> list[range]:
+        """Page ranges that the kernel calls System RAM (/proc/iomem), whole pages only."""
+        return [range(-(-int(first, 16) // PAGE), (int(last, 16) + 1) // PAGE) for first, last in
+                re.findall(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", self.notes.iomem, re.M)]
+
+    def _number(self, name: str, default: int | None = None) -> int:
+        value = self.info.get(name)
+        if value is None:
+            if default is None:
+                raise HarnessError(f"vmcoreinfo has no {name}")
+            return default
+        return int(value)
+
+    def _bit(self, flags: int, name: str) -> bool:
+        number = self._number(f"NUMBER({name})", -1)
+        return number >= 0 and bool(flags >> number & 1)
+
+    @functools.cached_property
+    def _page_structs(self) -> dict[int, bytes]:
+        size = self._number("SIZE(page)")
+        base = struct.unpack("<Q", self.read(self.symbols["vmemmap_base"], 8))[0]
+        structs: dict[int, bytes] = {}
+        for pfns in self.ram:
+            for pfn in pfns:
+                where = self.translate(base + pfn * size)
+                if where is not None and self.image.has(where, size):
+                    structs[pfn] = self.image.read(where, size)
+        self._vmemmap = base
+        return structs
+
+    @functools.cached_property
+    def classes(self) -> dict[int, str]:
+        """pfn -> class, for every page of RAM.
+
+        free, cache, cache-private, user, offline, hwpoison, or kernel: the rest, which every
+        dump level keeps. Zero pages are not told apart here.
+        """
+        return dict(self._classify())
+
+    def _classify(self) -> Iterator[tuple[int, str]]:
+        size, structs = self._number("SIZE(page)"), self._page_structs
+        at = {field: self._number(f"OFFSET(page.{field})") for field in
+              ("flags", "_mapcount", "mapping", "private", "compound_head")}
+        buddy = self._number("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)") & 0xFFFFFFFF
+        offline = self._number("NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
+        hugetlb = self._number("NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
+        hugetlb_dtor = self._number("NUMBER(HUGETLB_PAGE_DTOR)", -1)
+        dtor_at = self._number("OFFSET(page.compound_dtor)", -1)
+
+        def word(raw: bytes, field: str) -> int:
+            return struct.unpack_from("<Q", raw, at[field])[0]
+
+        def has_type(raw: bytes, value: int) -> bool:
+            # Up to 6.10 one bit is cleared in the whole; from 6.11 on (commit 4ffca5a96678)
+            # the top byte names the type and the rest may hold something else.
+            kind = struct.unpack_from("<I", raw, at["_mapcount"])[0]
+            if value and value & 0x00FFFFFF == 0:
+                return kind >> 24 == value >> 24
+            return bool(value) and kind == value
+
+        def is_hugetlb(head: int, raw: bytes) -> bool:
+            if hugetlb:
+                return has_type(raw, hugetlb)
+            second = structs.get(head + 1)
+            return hugetlb_dtor >= 0 and dtor_at >= 0 and second is not None and \
+                bool(word(raw, "flags") & self._head_mask) and \
+                second[dtor_at] == hugetlb_dtor
+
+        free_until = -1
+        for pfn in sorted(structs):
+            if pfn < free_until:
+                yield pfn, "free"
+                continue
+            raw = structs[pfn]
+            if has_type(raw, buddy):
+                free_until = pfn + (1 << word(raw, "private"))
+                yield pfn, "free"
+                continue
+            head = pfn
+            link = word(raw, "compound_head")
+            if link & 1:
+                head = (link - 1 - self._vmemmap) // size
+                if head not in structs:
+                    raise HarnessError(f"page {pfn:#x}: its compound head {head:#x} is not RAM")
+            top = structs[head]
+            flags, mapping = word(top, "flags"), word(top, "mapping")
+            slab = self._is_slab(top, flags, has_type)
+            anonymous = bool(mapping & 1) and not slab
+            cache = self._bit(flags, "PG_lru") or (self._bit(flags, "PG_swapcache") and
+                                                   self._bit(flags, "PG_swapbacked"))
+            if self._bit(word(raw, "flags"), "PG_hwpoison"):
+                yield pfn, "hwpoison"
+            elif cache and not anonymous:
+                yield pfn, "cache-private" if self._bit(flags, "PG_private") else "cache"
+            elif anonymous or is_hugetlb(head, top):
+                yield pfn, "user"
+            elif not slab and has_type(raw, offline):
+                yield pfn, "offline"
+            else:
+                yield pfn, "kernel"
+
+    @functools.cached_property
+    def _head_mask(self) -> int:
+        return self._number("NUMBER(PG_head_mask)")
+
+    def _is_slab(self, raw: bytes, flags: int, has_type) -> bool:
+        kind = self._number("NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
+        return has_type(raw, kind) if kind else self._bit(flags, "PG_slab")
+
+    # Names.
+
+    def describe(self, pfn: int) -> str:
+        """What a page is, for people: symbols, vmalloc users, or its class."""
+        words = []
+        image = self._image_ranges
+        index = bisect.bisect_right(image, (pfn * PAGE, 1 << 64)) - 1
+        if index >= 0 and image[index][0] <= pfn * PAGE < image[index][1]:
+            words.append(self._symbols_in(pfn))
+        words += self._vmalloc_pages.get(pfn, [])
+        if not words:
+            words.append(self.classes.get(pfn, "not RAM"))
+        raw = self._page_structs.get(pfn)
+        if raw is not None:
+            words.append(f"flags {struct.unpack_from('<Q', raw, 0)[0]:#x}")
+        return "; ".join(words)
+
+    def kernel_section(self, pfn: int) -> str | None:
+        """text, rodata, data or bss when a page belongs to the kernel's image, else None."""
+        address = pfn * PAGE
+        for name, start, end in self._sections:
+            if start <= address < end:
+                return name
+        return None
+
+    @functools.cached_property
+    def _sections(self) -> list[tuple[str, int, int]]:
+        marks = (("text", "_text", "_etext"), ("rodata", "__start_rodata", "__end_rodata"),
+                 ("data", "_sdata", "_edata"), ("bss", "__bss_start", "__bss_stop"))
+        return [(name, self._kernel_map(self.symbols[start]), self._kernel_map(self.symbols[end]))
+                for name, start, end in marks]
+
+    @functools.cached_property
+    def _image_ranges(self) -> list[tuple[int, int]]:
+        return [(self._kernel_map(self.symbols["_text"]), self._kernel_map(self.symbols["_end"]))]
+
+    @functools.cached_property
+    def _image_symbols(self) -> list[tuple[int, str]]:
+        return sorted((self._kernel_map(address), name)
+                      for address, _, name, module in self._kallsyms()
+                      if not module and address >= KERNEL_MAP)
+
+    def _symbols_in(self, pfn: int) -> str:
+        names = self._image_symbols
+        first = max(bisect.bisect_right(names, (pfn * PAGE, "\x7f")) - 1, 0)
+        inside = []
+        for address, name in names[first:]:
+            if address >= (pfn + 1) * PAGE:
+                break
+            inside.append(name)
+        return f"{self.kernel_section(pfn) or 'kernel image'}: {', '.join(inside)}"
+
+    @functools.cached_property
+    def _vmalloc_pages(self) -> dict[int, list[str]]:
+        """pfn -> who mapped it: vmalloc areas (by caller) and modules (by name)."""
+        found: dict[int, list[str]] = {}
+        areas = [(int(first, 16), int(last, 16), "vmalloc " + caller) for first, last, caller in
+                 re.findall(r"^0x([0-9a-f]+)-0x([0-9a-f]+)\s+\d+ (\S+)(?!.*ioremap)",
+                            self.notes.vmallocinfo, re.M)]
+        for line in self.notes.modules.splitlines():
+            parts = line.split()
+            start = int(parts[5], 16)
+            areas.append((start, start + int(parts[1]), f"module {parts[0]}"))
+        for start, end, name in areas:
+            for address in range(start - start % PAGE, end, PAGE):
+                physical = self.translate(address)
+                if physical is not None:
+                    found.setdefault(physical // PAGE, []).append(name)
+        return found
+
+    def pages_of(self, name: str) -> set[int]:
+        """Pages that a module or a vmalloc caller whose description contains name has mapped."""
+        return {pfn for pfn, words in self._vmalloc_pages.items()
+                if any(name in word for word in words)}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who was right: compares a vmcore that came over the network with QEMU's own memory image.
+
+Two questions, page by page. Is every dumped page equal to the guest's memory? Is every
+page that was not dumped one that the dump level excludes, by a witness that never saw
+our sender? The witness is kernelmem's classification of struct page, itself laid beside
+makedumpfile's (tests/vm/test_harness.py does that).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from typing import Sequence
+
+from .kernelmem import CACHE, CACHE_PRIVATE, LEVEL_OF_CLASS, ZERO, KernelMemory
+from .memory import PAGE
+from .vmcore import Vmcore
+
+ZEROS = bytes(PAGE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One page of interest: its number, its class, the kernel section it is in, and its names."""
+
+    pfn: int
+    kind: str
+    section: str | None
+    what: str
+
+    def __str__(self) -> str:
+        what = self.what if len(self.what) <= 200 else f"{self.what[:140]} ... {self.what[-50:]}"
+        return f"pfn {self.pfn:#x} ({self.kind}): {what}"
+
+
+@dataclasses.dataclass
+class Report:
+    """What compare() found.
+
+    dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
+    unexcused: not dumped although the dump level keeps them. strays: dumped, but not RAM by
+    the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
+    """
+
+    equal: int = 0
+    dumped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    missing: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    not_excluded: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    differing: list[Finding] = dataclasses.field(default_factory=list)
+    unexcused: list[Finding] = dataclasses.field(default_factory=list)
+    strays: list[int] = dataclasses.field(default_factory=list)
+
+    def unexplained(self, patterns: Sequence[str]) -> list[Finding]:
+        """Differing pages whose description no pattern finds; text and rodata never pass."""
+        return [finding for finding in self.differing
+                if finding.section in ("text", "rodata")
+                or not any(re.search(pattern, finding.what) for pattern in patterns)]
+
+    def __str__(self) -> str:
+        lines = [f"equal {self.equal}, differing {len(self.differing)}, missing "
+                 f"{sum(self.missing.values())} of them unexcused {len(self.unexcused)}, "
+                 f"strays {len(self.strays)}",
+                 f"dumped by class: {dict(self.dumped)}",
+                 f"missing by class: {dict(self.missing)}",
+                 f"dumped though excludable: {dict(self.not_excluded)}"]
+        for name in ("differing", "unexcused"):
+            lines += [f"{name}: {finding}" for finding in getattr(self, name)[:40]]
+        return "\n".join(lines)
+
+
+def excusable(kind: str, level: int) -> bool:
+    """Whether a dump level excludes a class of page (zero pages apart)."""
+    if kind == "hwpoison":
+        return True
+    if kind == "cache":
+        return bool(level & (CACHE | CACHE_PRIVATE))
+    return bool(LEVEL_OF_CLASS.get(kind, 0) & level)
+
+
+def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
+            presence: Vmcore | None = None) -> Report:
+    """Compares every page of RAM.
+
+    presence: the same dump in the kdump-compressed format, when vmcore is an ELF: its
+    bitmap says which pages were dumped, and which the ELF only fills with zeros.
+    """
+    report = Report()
+    present = None if presence is None else set(presence.pfns())
+    ram = memory.classes
+    for pfn, kind in ram.items():
+        want, got = memory.image.page(pfn), vmcore.page(pfn)
+        if present is not None and pfn not in present and got == ZEROS:
+            got = None
+        if got is None:
+            zero = bool(level & ZERO) and want == ZEROS
+            report.missing["zero" if zero else kind] += 1
+            if not zero and not excusable(kind, level):
+                report.unexcused.append(_finding(memory, pfn, kind))
+            continue
+        report.dumped[kind] += 1
+        if excusable(kind, level):
+            report.not_excluded[kind] += 1
+        if got == want:
+            report.equal += 1
+        else:
+            report.differing.append(_finding(memory, pfn, kind))
+    report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
+    return report
+
+
+def _finding(memory: KernelMemory, pfn: int, kind: str) -> Finding:
+    return Finding(pfn, kind, memory.kernel_section(pfn), memory.describe(pfn))
+
+
+def expected_counts(memory: KernelMemory, level: int) -> dict[str, int]:
+    """Pages by class as makedumpfile's report counts them.
+
+    It asks for zero last (of what is left), and counts a page once.
+    """
+    counts: collections.Counter = collections.Counter()
+    for pfn, kind in memory.classes.items():
+        if excusable(kind, level):
+            counts[kind] += 1
+        elif level & ZERO and memory.image.page(pfn) == ZEROS:
+            counts["zero"] += 1
+        else:
+            counts["remaining"] += 1
+    return dict(counts)
