@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The blocks, dumps and hosts of one relay, in one RocksDB.
 //
-// Layout: column family "blocks", keys dump (32 bytes) | class (1) | number (8, big-endian) |
-// digest (8, big-endian), written without WAL and flushed explicitly, sorted tables with direct I/O;
-// column family "default" for the records of store.proto, written with WAL and sync.
+// Layout: column families "blocks" and "index", keys dump (32 bytes) | class (1) | number (8,
+// big-endian) | digest (8, big-endian), written together without WAL and flushed as one, sorted
+// tables with direct I/O. "blocks" has the encodings, "index" their lengths and headers, so that
+// finding out what is held reads no encoding. Column family "default" has the records of
+// store.proto, written with WAL and sync. docs/store.md says why.
 #ifndef DUMPCAST_STORE_STORE_H_
 #define DUMPCAST_STORE_STORE_H_
 
@@ -19,8 +21,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "dumpcast/v1/store.pb.h"
+#include "store/block_set.h"
 #include "store/block_sink.h"
 #include "store/ids.h"
+#include "store/number_set.h"
 
 namespace dumpcast {
 
@@ -31,12 +35,6 @@ struct StoreOptions {
   // Memtable memory, bytes. Default: 128 MiB.
   uint64_t write_buffer_bytes = 128ull << 20;
   bool direct_io = true;  // falls back when the file system has none
-};
-
-// A sorted list of half-open runs of block numbers of one class.
-struct NumberRun {
-  uint64_t first = 0;
-  uint64_t count = 0;
 };
 
 // Thread safety: all methods may be called from any thread.
@@ -52,19 +50,34 @@ class Store : public BlockSink {
 
   // The encoding stored under exactly this key. NOT_FOUND, DATA_LOSS when its checksum fails.
   virtual absl::StatusOr<std::string> GetBlock(const DumpKey& dump, const BlockKey& key) const = 0;
-  // The encoding that views use: lowest digest that is not EMPTY; an EMPTY one when it is the only one.
-  // NOT_FOUND when none.
+  // The encoding that views use: lowest digest that is not EMPTY; an EMPTY one when it is the only
+  // one. NOT_FOUND when none.
   virtual absl::StatusOr<std::string> GetBestBlock(const DumpKey& dump, uint8_t block_class,
                                                    uint64_t number, BlockKey* key) const = 0;
-  // Calls visit for each stored key of a class with number in [first, last], ascending; stops when it
-  // returns false. with_bytes false leaves `encoded` empty and reads keys only.
+  // Calls visit for each stored key of a class with number in [first, last], ascending; stops when
+  // it returns false. with_bytes false leaves `encoded` empty and reads keys only. visit may call
+  // the store.
   virtual absl::Status ScanBlocks(
       const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
       const std::function<bool(const BlockKey&, std::string_view encoded)>& visit) const = 0;
 
+  // Calls visit for the encoding that views use of each block of a class with number in [first,
+  // last], ascending, with its header; stops when visit returns false. EMPTY blocks come with a
+  // header of zeros, as do blocks whose header does not parse (an encoding of a newer version).
+  virtual absl::Status ScanHeaders(
+      const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last,
+      const std::function<bool(const BlockKey&, std::string_view header)>& visit) const = 0;
+
+  // Calls read with what is held and expected of a dump; empty sets for one that is not known.
+  // Built at the first call (reads the keys and class 0's META and PRESENCE), then kept up to date.
+  // [Locking] The dump's lock is held meanwhile: read must be short and must not call the store.
+  virtual absl::Status ReadBlockSets(const DumpKey& dump,
+                                     const std::function<void(const DumpBlocks&)>& read) const = 0;
+
   // Records. A dump's record must exist before its blocks are listed; PutDump() creates or replaces
-  // it synchronously (durable on return).
+  // it synchronously (durable on return). FAILED_PRECONDITION for a deleted dump.
   [[nodiscard]] virtual absl::Status PutDump(const v1::DumpRecord& record) = 0;
+  // Both return tombstones, too: records with `deleted` set. NOT_FOUND for an unknown dump.
   virtual absl::StatusOr<v1::DumpRecord> GetDump(const DumpKey& dump) const = 0;
   virtual std::vector<v1::DumpRecord> ListDumps() const = 0;
   // Replaces the record by a tombstone, durably, then drops the blocks. Idempotent; also for a dump

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/rocks_format.h"
+
+#include <fcntl.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace dumpcast::rocks {
+namespace {
+
+void AppendBigEndian64(std::string* out, uint64_t value) {
+  for (int shift = 56; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
+}
+
+uint64_t ReadBigEndian64(std::string_view bytes) {
+  uint64_t value = 0;
+  for (size_t i = 0; i < 8; i++) value = value << 8 | static_cast<uint8_t>(bytes[i]);
+  return value;
+}
+
+rocksdb::BlockBasedTableOptions TableOptions(size_t block_size, size_t cache_bytes) {
+  rocksdb::BlockBasedTableOptions table;
+  table.block_size = block_size;
+  table.block_cache = rocksdb::NewLRUCache(cache_bytes);
+  table.checksum = rocksdb::kXXH3;
+  table.format_version = 5;
+  return table;
+}
+
+}  // namespace
+
+std::string DumpPrefix(const DumpKey& dump) {
+  std::string prefix;
+  prefix.reserve(kBlockKeyBytes);
+  prefix.append(reinterpret_cast<const char*>(dump.host_id.data()), dump.host_id.size());
+  prefix.append(reinterpret_cast<const char*>(dump.dump_id.data()), dump.dump_id.size());
+  return prefix;
+}
+
+std::string EncodeBlockKey(const DumpKey& dump, const BlockKey& key) {
+  std::string bytes = DumpPrefix(dump);
+  bytes.push_back(static_cast<char>(key.block_class));
+  AppendBigEndian64(&bytes, key.number);
+  AppendBigEndian64(&bytes, key.digest);
+  return bytes;
+}
+
+std::optional<BlockKey> DecodeBlockKey(std::string_view bytes) {
+  if (bytes.size() != kBlockKeyBytes) return std::nullopt;
+  BlockKey key;
+  key.block_class = static_cast<uint8_t>(bytes[kDumpBytes]);
+  key.number = ReadBigEndian64(bytes.substr(kDumpBytes + 1));
+  key.digest = ReadBigEndian64(bytes.substr(kDumpBytes + 9));
+  return key;
+}
+
+std::string EndOfDump(const DumpKey& dump) {
+  std::string end = DumpPrefix(dump);
+  while (!end.empty() && static_cast<uint8_t>(end.back()) == 0xff) end.pop_back();
+  if (!end.empty()) end.back() = static_cast<char>(static_cast<uint8_t>(end.back()) + 1);
+  return end;
+}
+
+std::string EncodeIndexValue(std::string_view encoded) {
+  const std::string_view head = encoded.substr(0, kHeaderBytes);
+  std::string value(4, '\0');
+  for (int i = 0; i < 4; i++) value[i] = static_cast<char>(encoded.size() >> (8 * i));
+  value.append(head);
+  return value;
+}
+
+std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
+  if (bytes.size() < 4) return std::nullopt;
+  IndexValue value;
+  for (int i = 3; i >= 0; i--) {
+    value.encoded_len = value.encoded_len << 8 | static_cast<uint8_t>(bytes[i]);
+  }
+  value.head = bytes.substr(4);
+  return value;
+}
+
+rocksdb::DBOptions DatabaseOptions(const StoreOptions& options, bool direct_io) {
+  rocksdb::DBOptions db;
+  db.create_if_missing = true;
+  db.create_missing_column_families = true;
+  db.paranoid_checks = true;
+  // A block and its index entry become durable together or not at all.
+  db.atomic_flush = true;
+  db.use_direct_reads = direct_io;
+  db.use_direct_io_for_flush_and_compaction = direct_io;
+  db.max_background_jobs = 3;
+  // Records only; small, so that recovery is quick.
+  db.max_total_wal_size = 16ull << 20;
+  db.bytes_per_sync = 4ull << 20;
+  db.info_log_level = rocksdb::WARN_LEVEL;
+  db.keep_log_file_num = 4;
+  db.max_log_file_size = 4ull << 20;
+  db.stats_dump_period_sec = 0;
+  db.db_write_buffer_size = options.write_buffer_bytes;
+  return db;
+}
+
+rocksdb::ColumnFamilyOptions RecordFamilyOptions() {
+  rocksdb::ColumnFamilyOptions family;
+  family.compression = rocksdb::kNoCompression;
+  family.write_buffer_size = 4ull << 20;
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(TableOptions(4096, 4ull << 20)));
+  return family;
+}
+
+rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options) {
+  rocksdb::ColumnFamilyOptions family;
+  family.compression = rocksdb::kNoCompression;  // blocks are compressed already
+  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 2, 1ull << 20);
+  family.max_write_buffer_number = 4;
+  // Ingest is nearly in key order, so most new tables touch no other and are moved, not rewritten.
+  // One level below 0, and many tables before anything is merged at all.
+  family.level_compaction_dynamic_level_bytes = true;
+  family.max_bytes_for_level_base = 1ull << 50;
+  family.target_file_size_base = 256ull << 20;
+  family.level0_file_num_compaction_trigger = 64;
+  family.level0_slowdown_writes_trigger = 1 << 20;
+  family.level0_stop_writes_trigger = 1 << 20;
+  family.soft_pending_compaction_bytes_limit = 0;
+  family.hard_pending_compaction_bytes_limit = 0;
+  // A value of 64 KiB fills a table block of its own; the small ones share.
+  family.table_factory.reset(
+      rocksdb::NewBlockBasedTableFactory(TableOptions(64 << 10, 32ull << 20)));
+  return family;
+}
+
+rocksdb::ColumnFamilyOptions IndexFamilyOptions(const StoreOptions& options) {
+  rocksdb::ColumnFamilyOptions family;
+  family.compression = rocksdb::kNoCompression;
+  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 8, 1ull << 20);
+  family.max_write_buffer_number = 4;
+  family.level0_file_num_compaction_trigger = 8;
+  family.level0_slowdown_writes_trigger = 1 << 20;
+  family.level0_stop_writes_trigger = 1 << 20;
+  rocksdb::BlockBasedTableOptions table = TableOptions(32 << 10, 32ull << 20);
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return family;
+}
+
+bool SupportsDirectIo(const std::string& directory) {
+  const std::string probe = absl::StrCat(directory, "/direct-io-probe");
+  const int fd = open(probe.c_str(), O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+  if (fd >= 0) close(fd);
+  unlink(probe.c_str());
+  return fd >= 0;
+}
+
+absl::Status ToAbsl(const rocksdb::Status& status, std::string_view doing) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string text =
+      absl::StrCat(absl::string_view(doing.data(), doing.size()), ": ", status.ToString());
+  if (status.IsNotFound()) return absl::NotFoundError(text);
+  if (status.IsCorruption()) return absl::DataLossError(text);
+  if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kNoSpace) {
+    return absl::ResourceExhaustedError(text);
+  }
+  return absl::InternalError(text);
+}
+
+}  // namespace dumpcast::rocks

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the store's keys and index values look on disk, and how RocksDB is set up. Version 1.
+//
+// Changing anything here makes another version: raise kFormatVersion, so that an older relay
+// refuses the store by name instead of misreading it.
+#ifndef DUMPCAST_STORE_ROCKS_FORMAT_H_
+#define DUMPCAST_STORE_ROCKS_FORMAT_H_
+
+#include <rocksdb/options.h>
+#include <rocksdb/status.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "store/ids.h"
+#include "store/store.h"
+
+namespace dumpcast::rocks {
+
+// Record "format" of column family "default".
+inline constexpr std::string_view kFormatKey = "format";
+inline constexpr std::string_view kFormatVersion = "dumpcast-store 1";
+inline constexpr std::string_view kRelayIdKey = "relay_id";  // 8 bytes, little-endian
+inline constexpr std::string_view kDumpPrefix = "d/";        // host_id dump_id -> v1.DumpRecord
+inline constexpr std::string_view kHostPrefix = "h/";        // host_id -> v1.HostRecord
+inline constexpr std::string_view kBlocksFamily = "blocks";
+inline constexpr std::string_view kIndexFamily = "index";
+
+inline constexpr size_t kHeaderBytes = 16;  // sizeof(struct dcast_block_hdr)
+inline constexpr size_t kDumpBytes = 32;
+inline constexpr size_t kBlockKeyBytes = kDumpBytes + 1 + 8 + 8;
+
+std::string DumpPrefix(const DumpKey& dump);
+std::string EncodeBlockKey(const DumpKey& dump, const BlockKey& key);
+// nullopt when `bytes` is no key of this length.
+std::optional<BlockKey> DecodeBlockKey(std::string_view bytes);
+// The first key after all keys of the dump; empty when there is none (ids of 0xff only).
+std::string EndOfDump(const DumpKey& dump);
+
+// Index value: le32 encoded length, then the encoding's first min(16, length) bytes.
+std::string EncodeIndexValue(std::string_view encoded);
+struct IndexValue {
+  uint32_t encoded_len = 0;
+  std::string_view head;
+};
+std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
+
+// Options of the database and its families. direct_io is what the file system can do.
+rocksdb::DBOptions DatabaseOptions(const StoreOptions& options, bool direct_io);
+rocksdb::ColumnFamilyOptions RecordFamilyOptions();
+rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options);
+rocksdb::ColumnFamilyOptions IndexFamilyOptions(const StoreOptions& options);
+
+// Whether files in the directory can be opened with O_DIRECT. Creates and removes one.
+bool SupportsDirectIo(const std::string& directory);
+
+// NOT_FOUND, DATA_LOSS (Corruption), RESOURCE_EXHAUSTED (NoSpace), else INTERNAL; `doing` comes
+// first.
+absl::Status ToAbsl(const rocksdb::Status& status, std::string_view doing);
+
+}  // namespace dumpcast::rocks
+
+#endif  // DUMPCAST_STORE_ROCKS_FORMAT_H_

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// RocksStore: records, deletion, and whether the disk takes more.
+#include <google/protobuf/message_lite.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/write_batch.h>
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "store/rocks_format.h"
+#include "store/rocks_store.h"
+
+namespace dumpcast {
+namespace {
+
+using rocks::ToAbsl;
+
+constexpr uint64_t kCheckEveryBytes = 8ull << 20;
+constexpr std::chrono::seconds kCheckEvery{1};
+constexpr std::chrono::seconds kResumeEvery{5};
+
+rocksdb::Slice ToSlice(std::string_view bytes) {
+  return {bytes.data(), bytes.size()};
+}
+
+std::string DumpRecordKey(const DumpKey& dump) {
+  return std::string(rocks::kDumpPrefix) + rocks::DumpPrefix(dump);
+}
+
+template <typename Record>
+std::vector<Record> ListRecords(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family,
+                                std::string_view prefix) {
+  std::vector<Record> records;
+  std::unique_ptr<rocksdb::Iterator> it(db->NewIterator({}, family));
+  for (it->Seek(ToSlice(prefix)); it->Valid() && it->key().starts_with(ToSlice(prefix));
+       it->Next()) {
+    Record record;
+    if (record.ParseFromArray(it->value().data(), static_cast<int>(it->value().size()))) {
+      records.push_back(std::move(record));
+    }
+  }
+  it->status().PermitUncheckedError();
+  return records;
+}
+
+}  // namespace
+
+absl::Status RocksStore::PutRecord(std::string_view key,
+                                   const google::protobuf::MessageLite& record) {
+  rocksdb::WriteOptions synced;
+  synced.sync = true;
+  const rocksdb::Status s = db_->Put(synced, records_, ToSlice(key), record.SerializeAsString());
+  if (s.ok()) return absl::OkStatus();
+  const absl::Status status = ToAbsl(s, "cannot write a record");
+  NoteWriteFailure(status);
+  return status;
+}
+
+absl::Status RocksStore::PutDump(const v1::DumpRecord& record) {
+  const absl::StatusOr<Id16> host = Id16FromBytes(record.host_id());
+  const absl::StatusOr<Id16> id = Id16FromBytes(record.dump_id());
+  if (!host.ok()) return host.status();
+  if (!id.ok()) return id.status();
+  const DumpKey dump{*host, *id};
+  if (record.deleted()) {
+    return absl::InvalidArgumentError("a tombstone is written by DeleteDump() only");
+  }
+  absl::ReaderMutexLock gate(&gate_);
+  if (tombstones_.contains(dump)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(dump.ResourceName(), " was deleted and stays so"));
+  }
+  return PutRecord(DumpRecordKey(dump), record);
+}
+
+absl::StatusOr<v1::DumpRecord> RocksStore::GetDump(const DumpKey& dump) const {
+  std::string bytes;
+  const rocksdb::Status s = db_->Get({}, records_, DumpRecordKey(dump), &bytes);
+  if (s.IsNotFound()) {
+    return absl::NotFoundError(absl::StrCat("no dump ", dump.ResourceName(), " is known here"));
+  }
+  if (!s.ok()) return ToAbsl(s, "cannot read a dump's record");
+  v1::DumpRecord record;
+  if (!record.ParseFromString(bytes)) {
+    return absl::DataLossError(
+        absl::StrCat("the record of ", dump.ResourceName(), " does not parse"));
+  }
+  return record;
+}
+
+std::vector<v1::DumpRecord> RocksStore::ListDumps() const {
+  return ListRecords<v1::DumpRecord>(db_.get(), records_, rocks::kDumpPrefix);
+}
+
+absl::Status RocksStore::PutHost(const v1::HostRecord& record) {
+  if (absl::StatusOr<Id16> id = Id16FromBytes(record.host_id()); !id.ok()) return id.status();
+  return PutRecord(std::string(rocks::kHostPrefix) + record.host_id(), record);
+}
+
+std::vector<v1::HostRecord> RocksStore::ListHosts() const {
+  return ListRecords<v1::HostRecord>(db_.get(), records_, rocks::kHostPrefix);
+}
+
+absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
+  {
+    absl::MutexLock gate(&gate_);
+    if (!tombstones_.contains(dump)) {
+      v1::DumpRecord tombstone;
+      tombstone.set_host_id(std::string(dump.host_id.begin(), dump.host_id.end()));
+      tombstone.set_dump_id(std::string(dump.dump_id.begin(), dump.dump_id.end()));
+      tombstone.set_deleted(true);
+      tombstone.set_delete_unix_ns(now_unix_ns);
+      if (absl::Status s = PutRecord(DumpRecordKey(dump), tombstone); !s.ok()) return s;
+      tombstones_.insert(dump);
+    }
+    absl::MutexLock lock(&entries_mu_);
+    entries_.erase(dump);
+  }
+  if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
+  absl::MutexLock lock(&reclaim_mu_);
+  reclaim_.push_back(dump);
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
+  const std::string begin = rocks::DumpPrefix(dump);
+  // A dump whose id has no successor ends where its longest possible key does.
+  std::string end = rocks::EndOfDump(dump);
+  if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
+  const rocksdb::Slice from(begin);
+  const rocksdb::Slice to(end);
+  for (rocksdb::ColumnFamilyHandle* family : {index_, blocks_}) {
+    // Whole tables first, which costs nothing, then a mark over the rest.
+    rocksdb::Status s = rocksdb::DeleteFilesInRange(db_.get(), family, &from, &to, false);
+    if (!s.ok()) return ToAbsl(s, "cannot drop tables of a deleted dump");
+    rocksdb::WriteOptions buffered;
+    buffered.disableWAL = true;
+    s = db_->DeleteRange(buffered, family, from, to);
+    if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
+  }
+  rocksdb::FlushOptions flush;
+  flush.allow_write_stall = true;
+  return ToAbsl(db_->Flush(flush, {blocks_, index_}), "cannot drop blocks of a deleted dump");
+}
+
+void RocksStore::RunReclaimer() {
+  for (;;) {
+    DumpKey dump;
+    {
+      absl::MutexLock lock(&reclaim_mu_);
+      reclaim_mu_.Await(absl::Condition(
+          +[](RocksStore* self) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+            return self->stopping_ || !self->reclaim_.empty();
+          },
+          this));
+      if (stopping_) return;
+      dump = reclaim_.front();
+      reclaim_.pop_front();
+    }
+    const std::string begin = rocks::DumpPrefix(dump);
+    std::string end = rocks::EndOfDump(dump);
+    if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
+    const rocksdb::Slice from(begin);
+    const rocksdb::Slice to(end);
+    rocksdb::CompactRangeOptions compact;
+    compact.exclusive_manual_compaction = false;
+    for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
+      // Failing leaves space in use until tables are merged anyway.
+      db_->CompactRange(compact, family, &from, &to).PermitUncheckedError();
+    }
+  }
+}
+
+absl::Status RocksStore::Admit(uint64_t bytes) {
+  if (bytes_since_check_.fetch_add(bytes) + bytes >= kCheckEveryBytes || refusing_) {
+    bytes_since_check_ = 0;
+    RefreshHealth(/*force=*/!refusing_);
+  }
+  if (!refusing_) return absl::OkStatus();
+  absl::MutexLock lock(&health_mu_);
+  if (refuse_reason_.empty()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(refuse_reason_);
+}
+
+bool RocksStore::accepting(std::string* why) const {
+  RefreshHealth(/*force=*/false);
+  absl::MutexLock lock(&health_mu_);
+  if (why != nullptr) *why = refuse_reason_;
+  return refuse_reason_.empty();
+}
+
+void RocksStore::NoteWriteFailure(const absl::Status& status) const {
+  absl::MutexLock lock(&health_mu_);
+  write_failed_ = true;
+  resumed_ = std::chrono::steady_clock::now();
+  refuse_reason_ = absl::StrCat("writing to ", options_.path, " failed: ", status.message());
+  refusing_ = true;
+}
+
+void RocksStore::RefreshHealth(bool force) const {
+  absl::MutexLock lock(&health_mu_);
+  const auto now = std::chrono::steady_clock::now();
+  if (!force && now - checked_ < kCheckEvery) return;
+  checked_ = now;
+  struct statvfs fs {};
+  if (statvfs(options_.path.c_str(), &fs) != 0) {
+    refuse_reason_ = absl::StrCat("cannot look at ", options_.path, ": ", strerror(errno));
+    refusing_ = true;
+    return;
+  }
+  const uint64_t free_bytes = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+  if (free_bytes < options_.min_free_bytes) {
+    refuse_reason_ = absl::StrCat("only ", free_bytes >> 20, " MiB are free on the file system of ",
+                                  options_.path, ", ", options_.min_free_bytes >> 20,
+                                  " MiB are kept free: delete dumps or add space");
+    refusing_ = true;
+    return;
+  }
+  if (write_failed_) {
+    if (now - resumed_ < kResumeEvery) return;
+    resumed_ = now;
+    const rocksdb::Status s = db_->Resume();
+    if (!s.ok()) {
+      refuse_reason_ = absl::StrCat("writing to ", options_.path,
+                                    " failed and does not recover: ", s.ToString());
+      return;
+    }
+    write_failed_ = false;
+  }
+  refuse_reason_.clear();
+  refusing_ = false;
+}
+
+}  // namespace dumpcast

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/rocks_store.h"
+
+#include <rocksdb/convenience.h>
+#include <rocksdb/write_batch.h>
+
+#include <cstring>
+#include <filesystem>
+#include <random>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "store/rocks_format.h"
+#include "store/vmcore/block_codec.h"
+
+namespace dumpcast {
+namespace {
+
+using rocks::ToAbsl;
+
+constexpr size_t kLoadedDumps = 64;
+
+rocksdb::Slice ToSlice(std::string_view bytes) {
+  return {bytes.data(), bytes.size()};
+}
+std::string_view ToView(const rocksdb::Slice& slice) {
+  return {slice.data(), slice.size()};
+}
+
+rocksdb::WriteOptions Synced() {
+  rocksdb::WriteOptions write;
+  write.sync = true;
+  return write;
+}
+
+rocksdb::WriteOptions Buffered() {
+  rocksdb::WriteOptions write;
+  write.disableWAL = true;
+  return write;
+}
+
+bool TellsExpectation(const BlockKey& key) {
+  if (key.block_class != 0 || key.digest == 0) return false;
+  const uint64_t stream = key.number >> DCAST_STREAM_SHIFT;
+  return stream == DCAST_STREAM_META || stream == DCAST_STREAM_PRESENCE;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) {
+  absl::StatusOr<std::unique_ptr<RocksStore>> store = RocksStore::Open(options);
+  if (!store.ok()) return store.status();
+  return std::unique_ptr<Store>(std::move(*store));
+}
+
+absl::StatusOr<std::unique_ptr<RocksStore>> RocksStore::Open(const StoreOptions& options) {
+  auto store = std::unique_ptr<RocksStore>(new RocksStore(options));
+  if (absl::Status s = store->OpenDatabase(); !s.ok()) return s;
+  if (absl::Status s = store->CheckFormat(); !s.ok()) return s;
+  if (absl::Status s = store->LoadTombstones(); !s.ok()) return s;
+  store->RefreshHealth(/*force=*/true);
+  store->reclaimer_ = std::thread([raw = store.get()] { raw->RunReclaimer(); });
+  return store;
+}
+
+RocksStore::~RocksStore() {
+  {
+    absl::MutexLock lock(&reclaim_mu_);
+    stopping_ = true;
+  }
+  if (db_ == nullptr) return;
+  rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
+  if (reclaimer_.joinable()) reclaimer_.join();
+  for (rocksdb::ColumnFamilyHandle* family : families_) {
+    db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+  }
+  // Close() flushes what is buffered, unless the disk has failed; nothing was promised for that.
+  db_->Close().PermitUncheckedError();
+}
+
+absl::Status RocksStore::OpenDatabase() {
+  std::error_code error;
+  std::filesystem::create_directories(options_.path, error);
+  if (error) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot create the store's folder ", options_.path, ": ", error.message(),
+                     "; choose a folder that this user may write"));
+  }
+  const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
+  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(options_, direct_io);
+
+  std::vector<std::string> existing;
+  if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {
+    for (const std::string& name : existing) {
+      if (name != rocksdb::kDefaultColumnFamilyName && name != rocks::kBlocksFamily &&
+          name != rocks::kIndexFamily) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "the store at ", options_.path, " has a part named \"", name,
+            "\", which this version does not know: it was written by a newer dumpcast-relay"));
+      }
+    }
+  }
+  const std::vector<rocksdb::ColumnFamilyDescriptor> descriptors = {
+      {rocksdb::kDefaultColumnFamilyName, rocks::RecordFamilyOptions()},
+      {std::string(rocks::kBlocksFamily), rocks::BlockFamilyOptions(options_)},
+      {std::string(rocks::kIndexFamily), rocks::IndexFamilyOptions(options_)}};
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status s =
+      rocksdb::DB::Open(db_options, options_.path, descriptors, &families_, &db);
+  if (!s.ok()) {
+    if (absl::StrContains(s.ToString(), "lock ")) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the store at ", options_.path,
+          " is open in another process: stop that relay, or give this one another folder (",
+          s.ToString(), ")"));
+    }
+    return ToAbsl(s, absl::StrCat("cannot open the store at ", options_.path));
+  }
+  db_.reset(db);
+  records_ = families_[0];
+  blocks_ = families_[1];
+  index_ = families_[2];
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::CheckFormat() {
+  std::string version;
+  rocksdb::Status s = db_->Get({}, records_, ToSlice(rocks::kFormatKey), &version);
+  if (s.IsNotFound()) {
+    std::random_device random;
+    std::string id(8, '\0');
+    for (char& c : id) c = static_cast<char>(random());
+    id[0] = static_cast<char>(id[0] | 1);  // never 0
+    rocksdb::WriteBatch batch;
+    batch.Put(records_, ToSlice(rocks::kFormatKey), ToSlice(rocks::kFormatVersion));
+    batch.Put(records_, ToSlice(rocks::kRelayIdKey), id);
+    s = db_->Write(Synced(), &batch);
+    if (!s.ok()) return ToAbsl(s, "cannot write the store's format record");
+    version = rocks::kFormatVersion;
+  } else if (!s.ok()) {
+    return ToAbsl(s, "cannot read the store's format record");
+  }
+  if (version != rocks::kFormatVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the store at ", options_.path, " has format \"", version, "\", wanted \"",
+                     std::string(rocks::kFormatVersion),
+                     "\": use the dumpcast-relay that wrote it, or another folder"));
+  }
+  std::string id;
+  s = db_->Get({}, records_, ToSlice(rocks::kRelayIdKey), &id);
+  if (!s.ok() || id.size() != 8) {
+    return absl::DataLossError(
+        absl::StrCat("the store at ", options_.path, " has lost its relay id: ", s.ToString()));
+  }
+  memcpy(&relay_id_, id.data(), sizeof(relay_id_));
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::LoadTombstones() {
+  for (const v1::DumpRecord& record : ListDumps()) {
+    if (!record.deleted()) continue;
+    const DumpKey dump = KeyOf(record);
+    {
+      absl::MutexLock lock(&gate_);
+      tombstones_.insert(dump);
+    }
+    // A crash between the tombstone and the drop leaves blocks behind.
+    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, index_));
+    const std::string prefix = rocks::DumpPrefix(dump);
+    it->Seek(prefix);
+    if (it->Valid() && it->key().starts_with(prefix)) {
+      if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::shared_ptr<RocksStore::DumpEntry> RocksStore::EntryOf(const DumpKey& dump) const {
+  absl::MutexLock lock(&entries_mu_);
+  std::shared_ptr<DumpEntry>& entry = entries_[dump];
+  if (entry == nullptr) {
+    entry = std::make_shared<DumpEntry>();
+    if (entries_.size() > kLoadedDumps) {
+      // Forget the one used longest ago that nobody uses now and no flush owes anything.
+      auto oldest = entries_.end();
+      for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+        if (it->second.use_count() != 1 || it->second->pending != 0 || it->first == dump) continue;
+        if (oldest == entries_.end() || it->second->last_use < oldest->second->last_use) {
+          oldest = it;
+        }
+      }
+      std::shared_ptr<DumpEntry> kept = entry;
+      if (oldest != entries_.end()) entries_.erase(oldest);
+      kept->last_use = ++use_clock_;
+      return kept;
+    }
+  }
+  entry->last_use = ++use_clock_;
+  return entry;
+}
+
+void RocksStore::ExpectFrom(const BlockKey& key, std::string_view encoded, DumpEntry* entry) const {
+  const absl::StatusOr<DecodedBlock> block = DecodeBlock(0, /*page_shift=*/0, encoded);
+  // A chunk that does not decode tells nothing; its absence shows in Expectation::known().
+  if (block.ok()) (void)entry->blocks.expected.AddChunk(key.number, block->raw);
+}
+
+absl::Status RocksStore::Load(const DumpKey& dump, DumpEntry* entry) const {
+  if (entry->loaded) return absl::OkStatus();
+  rocksdb::ReadOptions read;
+  read.fill_cache = false;
+  read.readahead_size = 1 << 20;
+  std::vector<BlockKey> telling;
+  DumpBlocks blocks;
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, index_));
+  const std::string prefix = rocks::DumpPrefix(dump);
+  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
+    const std::optional<BlockKey> key = rocks::DecodeBlockKey(ToView(it->key()));
+    const std::optional<rocks::IndexValue> value = rocks::DecodeIndexValue(ToView(it->value()));
+    if (!key || key->block_class >= DCAST_CLASSES || !value) {
+      return absl::DataLossError(
+          absl::StrCat("the store's index of ", dump.ResourceName(), " has an entry that is none"));
+    }
+    // What is on disk without being pending was flushed.
+    blocks.held.Add(*key, value->encoded_len);
+    blocks.durable.Add(*key, value->encoded_len);
+    if (TellsExpectation(*key)) telling.push_back(*key);
+  }
+  if (!it->status().ok()) return ToAbsl(it->status(), "cannot read the store's index");
+  entry->blocks = std::move(blocks);
+  for (const BlockKey& key : telling) {
+    const absl::StatusOr<std::string> encoded = GetBlock(dump, key);
+    if (encoded.ok()) ExpectFrom(key, *encoded, entry);
+  }
+  entry->loaded = true;
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
+                                  std::string_view encoded) {
+  if (key.block_class >= DCAST_CLASSES || encoded.size() > DCAST_MAX_ENCODED_BYTES ||
+      (key.digest == 0) != encoded.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a block has class 0 to 3, at most ", DCAST_MAX_ENCODED_BYTES,
+                     " bytes, and digest 0 exactly when it has none; got class ", key.block_class,
+                     ", ", encoded.size(), " bytes, digest ", absl::Hex(key.digest)));
+  }
+  absl::ReaderMutexLock gate(&gate_);
+  if (tombstones_.contains(dump)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(dump.ResourceName(), " was deleted; its blocks are declined"));
+  }
+  if (absl::Status s = Admit(encoded.size()); !s.ok()) return s;
+  std::shared_ptr<DumpEntry> entry = EntryOf(dump);
+  absl::MutexLock lock(&entry->mu);
+  if (absl::Status s = Load(dump, entry.get()); !s.ok()) return s;
+
+  const std::string bytes = rocks::EncodeBlockKey(dump, key);
+  if (entry->blocks.held.HoldsNumber(key.block_class, key.number)) {
+    std::string value;
+    const rocksdb::Status s = db_->Get({}, index_, bytes, &value);
+    if (s.ok()) return absl::OkStatus();
+    if (!s.IsNotFound()) return ToAbsl(s, "cannot read the store's index");
+  }
+  rocksdb::WriteBatch batch(encoded.size() + 256);
+  batch.Put(blocks_, bytes, ToSlice(encoded));
+  batch.Put(index_, bytes, rocks::EncodeIndexValue(encoded));
+  const rocksdb::Status s = db_->Write(Buffered(), &batch);
+  if (!s.ok()) {
+    const absl::Status status = ToAbsl(s, "cannot write a block");
+    NoteWriteFailure(status);
+    return status;
+  }
+  entry->blocks.held.Add(key, encoded.size());
+  if (TellsExpectation(key)) ExpectFrom(key, encoded, entry.get());
+  entry->pending++;
+  absl::MutexLock pending_lock(&pending_mu_);
+  pending_.push_back({entry, key, static_cast<uint32_t>(encoded.size())});
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::Flush() {
+  absl::MutexLock one_at_a_time(&flush_mu_);
+  std::vector<PendingKey> covered;
+  {
+    // All of these are in the memtable already: their puts added them after the write.
+    absl::MutexLock lock(&pending_mu_);
+    covered.swap(pending_);
+  }
+  if (covered.empty()) return absl::OkStatus();
+  rocksdb::FlushOptions flush;
+  flush.wait = true;
+  flush.allow_write_stall = true;
+  const rocksdb::Status s = db_->Flush(flush, {blocks_, index_});
+  if (!s.ok()) {
+    const absl::Status status = ToAbsl(s, "cannot make blocks durable");
+    NoteWriteFailure(status);
+    absl::MutexLock lock(&pending_mu_);
+    covered.insert(covered.end(), std::make_move_iterator(pending_.begin()),
+                   std::make_move_iterator(pending_.end()));
+    pending_ = std::move(covered);
+    return status;
+  }
+  for (PendingKey& pending : covered) {
+    absl::MutexLock lock(&pending.entry->mu);
+    pending.entry->blocks.durable.Add(pending.key, pending.encoded_len);
+    pending.entry->pending--;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> RocksStore::GetBlock(const DumpKey& dump, const BlockKey& key) const {
+  std::string encoded;
+  const rocksdb::Status s = db_->Get({}, blocks_, rocks::EncodeBlockKey(dump, key), &encoded);
+  if (!s.ok()) {
+    return ToAbsl(
+        s, absl::StrCat("block ", key.block_class, "/", key.number, " of ", dump.ResourceName()));
+  }
+  return encoded;
+}
+
+absl::StatusOr<std::string> RocksStore::GetBestBlock(const DumpKey& dump, uint8_t block_class,
+                                                     uint64_t number, BlockKey* key) const {
+  std::optional<BlockKey> best;
+  absl::Status s = ScanBlocks(dump, block_class, number, number, /*with_bytes=*/false,
+                              [&](const BlockKey& stored, std::string_view) {
+                                best = stored;
+                                return stored.digest == 0;  // an EMPTY one sorts first
+                              });
+  if (!s.ok()) return s;
+  if (!best) {
+    return absl::NotFoundError(absl::StrCat("no block ", block_class, "/", number, " of ",
+                                            dump.ResourceName(), " is held"));
+  }
+  *key = *best;
+  return GetBlock(dump, *best);
+}
+
+absl::Status RocksStore::ScanBlocks(
+    const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
+    const std::function<bool(const BlockKey&, std::string_view)>& visit) const {
+  const std::string end = rocks::EncodeBlockKey(dump, {block_class, last, ~0ull});
+  rocksdb::ReadOptions read;
+  if (last - first >= 64) {
+    read.fill_cache = false;
+    if (with_bytes) read.readahead_size = 2 << 20;
+  }
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, with_bytes ? blocks_ : index_));
+  it->Seek(rocks::EncodeBlockKey(dump, {block_class, first, 0}));
+  for (; it->Valid() && it->key().compare(end) <= 0; it->Next()) {
+    const std::optional<BlockKey> key = rocks::DecodeBlockKey(ToView(it->key()));
+    if (!key) return absl::DataLossError("the store has a block key that is none");
+    if (!visit(*key, with_bytes ? ToView(it->value()) : std::string_view())) break;
+  }
+  return ToAbsl(it->status(), absl::StrCat("cannot read blocks of ", dump.ResourceName()));
+}
+
+absl::Status RocksStore::ScanHeaders(
+    const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last,
+    const std::function<bool(const BlockKey&, std::string_view header)>& visit) const {
+  const std::string end = rocks::EncodeBlockKey(dump, {block_class, last, ~0ull});
+  rocksdb::ReadOptions read;
+  read.fill_cache = false;
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, index_));
+  std::optional<BlockKey> shown;
+  std::optional<BlockKey> empty;  // EMPTY, shown only when no encoding of its number follows
+  bool more = true;
+  it->Seek(rocks::EncodeBlockKey(dump, {block_class, first, 0}));
+  for (; more && it->Valid() && it->key().compare(end) <= 0; it->Next()) {
+    const std::optional<BlockKey> key = rocks::DecodeBlockKey(ToView(it->key()));
+    const std::optional<rocks::IndexValue> value = rocks::DecodeIndexValue(ToView(it->value()));
+    if (!key || !value) return absl::DataLossError("the store has an index entry that is none");
+    if (empty && empty->number != key->number) {
+      more = visit(*empty, {});
+      empty.reset();
+      if (!more) break;
+    }
+    if (key->digest == 0) {
+      empty = key;
+      continue;
+    }
+    empty.reset();
+    if (shown && shown->number == key->number) continue;  // a higher digest
+    shown = key;
+    more = visit(*key, value->head);
+  }
+  if (more && empty) visit(*empty, {});
+  return ToAbsl(it->status(), absl::StrCat("cannot read the index of ", dump.ResourceName()));
+}
+
+absl::Status RocksStore::ReadBlockSets(const DumpKey& dump,
+                                       const std::function<void(const DumpBlocks&)>& read) const {
+  {
+    absl::ReaderMutexLock gate(&gate_);
+    if (tombstones_.contains(dump)) {
+      read(DumpBlocks());
+      return absl::OkStatus();
+    }
+  }
+  std::shared_ptr<DumpEntry> entry = EntryOf(dump);
+  absl::MutexLock lock(&entry->mu);
+  if (absl::Status s = Load(dump, entry.get()); !s.ok()) return s;
+  read(entry->blocks);
+  return absl::OkStatus();
+}
+
+}  // namespace dumpcast

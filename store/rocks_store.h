@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Store over RocksDB. Only store.cc's Store::Open() and tests include this.
+#ifndef DUMPCAST_STORE_ROCKS_STORE_H_
+#define DUMPCAST_STORE_ROCKS_STORE_H_
+
+#include <rocksdb/db.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "store/store.h"
+
+namespace dumpcast {
+
+// Lock order: flush_mu_, gate_, DumpEntry::mu, pending_mu_, entries_mu_, health_mu_.
+class RocksStore final : public Store {
+ public:
+  static absl::StatusOr<std::unique_ptr<RocksStore>> Open(const StoreOptions& options);
+  ~RocksStore() override;
+
+  absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
+                        std::string_view encoded) override;
+  absl::Status Flush() override;
+  absl::StatusOr<std::string> GetBlock(const DumpKey& dump, const BlockKey& key) const override;
+  absl::StatusOr<std::string> GetBestBlock(const DumpKey& dump, uint8_t block_class,
+                                           uint64_t number, BlockKey* key) const override;
+  absl::Status ScanBlocks(
+      const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
+      const std::function<bool(const BlockKey&, std::string_view)>& visit) const override;
+  absl::Status ScanHeaders(
+      const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last,
+      const std::function<bool(const BlockKey&, std::string_view header)>& visit) const override;
+  absl::Status ReadBlockSets(const DumpKey& dump,
+                             const std::function<void(const DumpBlocks&)>& read) const override;
+  absl::Status PutDump(const v1::DumpRecord& record) override;
+  absl::StatusOr<v1::DumpRecord> GetDump(const DumpKey& dump) const override;
+  std::vector<v1::DumpRecord> ListDumps() const override;
+  absl::Status DeleteDump(const DumpKey& dump, int64_t now_unix_ns) override;
+  absl::Status PutHost(const v1::HostRecord& record) override;
+  std::vector<v1::HostRecord> ListHosts() const override;
+  uint64_t relay_id() const override { return relay_id_; }
+  bool accepting(std::string* why) const override;
+
+ private:
+  // The sets of one dump. `pending` counts keys that no flush has covered yet: such an entry must
+  // stay.
+  struct DumpEntry {
+    absl::Mutex mu;
+    bool loaded ABSL_GUARDED_BY(mu) = false;
+    DumpBlocks blocks ABSL_GUARDED_BY(mu);
+    std::atomic<uint64_t> pending{0};
+    std::atomic<uint64_t> last_use{0};
+  };
+  struct PendingKey {
+    std::shared_ptr<DumpEntry> entry;
+    BlockKey key;
+    uint32_t encoded_len;
+  };
+
+  explicit RocksStore(StoreOptions options) : options_(std::move(options)) {}
+  absl::Status OpenDatabase();
+  absl::Status CheckFormat();
+  absl::Status LoadTombstones();
+  absl::Status PutRecord(std::string_view key, const google::protobuf::MessageLite& record);
+  std::shared_ptr<DumpEntry> EntryOf(const DumpKey& dump) const;
+  absl::Status Load(const DumpKey& dump, DumpEntry* entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->mu);
+  void ExpectFrom(const BlockKey& key, std::string_view encoded, DumpEntry* entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->mu);
+  absl::Status DropBlocks(const DumpKey& dump);
+  absl::Status Admit(uint64_t bytes);
+  // Looks at the file system when `force` or the last look is old. Tries to leave a failed state.
+  void RefreshHealth(bool force) const;
+  void NoteWriteFailure(const absl::Status& status) const;
+  void RunReclaimer();
+
+  const StoreOptions options_;
+  std::unique_ptr<rocksdb::DB> db_;
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;
+  rocksdb::ColumnFamilyHandle* records_ = nullptr;
+  rocksdb::ColumnFamilyHandle* blocks_ = nullptr;
+  rocksdb::ColumnFamilyHandle* index_ = nullptr;
+  uint64_t relay_id_ = 0;
+
+  absl::Mutex flush_mu_;  // one flush at a time
+
+  // Held shared by puts, exclusively while a tombstone is set: after that no put is under way.
+  mutable absl::Mutex gate_;
+  absl::flat_hash_set<DumpKey> tombstones_ ABSL_GUARDED_BY(gate_);
+
+  mutable absl::Mutex pending_mu_;
+  std::vector<PendingKey> pending_ ABSL_GUARDED_BY(pending_mu_);
+
+  mutable absl::Mutex entries_mu_;
+  mutable absl::flat_hash_map<DumpKey, std::shared_ptr<DumpEntry>> entries_
+      ABSL_GUARDED_BY(entries_mu_);
+  mutable uint64_t use_clock_ ABSL_GUARDED_BY(entries_mu_) = 0;
+
+  mutable absl::Mutex health_mu_;
+  mutable std::string refuse_reason_ ABSL_GUARDED_BY(health_mu_);  // empty: accepting
+  mutable bool write_failed_ ABSL_GUARDED_BY(health_mu_) = false;
+  mutable std::chrono::steady_clock::time_point checked_ ABSL_GUARDED_BY(health_mu_);
+  mutable std::chrono::steady_clock::time_point resumed_ ABSL_GUARDED_BY(health_mu_);
+  mutable std::atomic<bool> refusing_{false};
+  mutable std::atomic<uint64_t> bytes_since_check_{0};
+
+  // Ranges of deleted dumps whose space is to be given back, by a thread of their own.
+  absl::Mutex reclaim_mu_;
+  std::deque<DumpKey> reclaim_ ABSL_GUARDED_BY(reclaim_mu_);
+  bool stopping_ ABSL_GUARDED_BY(reclaim_mu_) = false;
+  std::thread reclaimer_;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_STORE_ROCKS_STORE_H_
