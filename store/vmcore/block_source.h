@@ -12,10 +12,10 @@
 namespace dumpcast {
 
 // A half-open run of block numbers of one class: [first, first + count).
-struct BlockRun {
+struct HeldRun {
   uint64_t first = 0;
   uint64_t count = 0;
-  bool operator==(const BlockRun&) const = default;
+  bool operator==(const HeldRun&) const = default;
 };
 
 enum class BlockState {
@@ -42,11 +42,11 @@ class BlockSource {
   virtual absl::StatusOr<BlockState> ReadBlock(uint8_t block_class, uint64_t number,
                                                std::string* encoded) const = 0;
 
-  // The numbers in [first, last] for which ReadBlock() gives kEmpty or kHeld, as ascending runs that
-  // neither touch nor overlap. Views call this once for each class when they are opened, so it
+  // The numbers in [first, last] for which ReadBlock() gives kEmpty or kHeld, as ascending runs
+  // that neither touch nor overlap. Views call this once for each class when they are opened, so it
   // should be answered from keys, not from blocks.
-  virtual absl::StatusOr<std::vector<BlockRun>> HeldRuns(uint8_t block_class, uint64_t first,
-                                                         uint64_t last) const = 0;
+  virtual absl::StatusOr<std::vector<HeldRun>> HeldRuns(uint8_t block_class, uint64_t first,
+                                                        uint64_t last) const = 0;
 
   // As ReadBlock(), but only the first 16 bytes (dcast_block_hdr) are wanted in `*header`. The
   // kdump-compressed view asks this once of each block of memory. A source that keeps page bitmaps

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a dump says about itself: the class 0 streams META, MEMMAP, VMCOREINFO, NOTES, LOG, PRESENCE.
+// What a dump says about itself: the class 0 streams META, MEMMAP, VMCOREINFO, NOTES, LOG,
+// PRESENCE.
 #ifndef DUMPCAST_STORE_VMCORE_DUMP_META_H_
 #define DUMPCAST_STORE_VMCORE_DUMP_META_H_
 
@@ -55,8 +56,8 @@ struct MetaFields {
 // minor's and ignored. DATA_LOSS names the field, the limit and the value.
 absl::StatusOr<MetaFields> ParseMeta(std::string_view bytes);
 
-// Checks and converts the bytes of stream MEMMAP: whole dcast_range entries, each start < end, ascending
-// without overlap, below window_end windows. DATA_LOSS otherwise.
+// Checks and converts the bytes of stream MEMMAP: whole dcast_range entries, each start < end,
+// ascending without overlap, below window_end windows. DATA_LOSS otherwise.
 absl::StatusOr<std::vector<MemoryRange>> ParseMemoryMap(std::string_view bytes,
                                                         uint64_t window_end);
 
@@ -90,7 +91,8 @@ class DumpMeta {
   uint64_t page_bytes() const { return uint64_t{1} << fields_.page_shift; }
   unsigned pages_per_window() const { return DCAST_WINDOW_BYTES >> fields_.page_shift; }
 
-  // Whole pages of RAM, ascending, page-aligned, touching ranges merged. Empty while MEMMAP is missing.
+  // Whole pages of RAM, ascending, page-aligned, touching ranges merged. Empty while MEMMAP is
+  // missing.
   const std::vector<MemoryRange>& ram() const { return ram_; }
   // Bytes in ram().
   uint64_t ram_bytes() const { return ram_bytes_; }

@@ -10,8 +10,8 @@
 
 namespace dumpcast {
 
-// Randomly readable, never written to a disk. Its bytes depend on nothing but the set of blocks held
-// when the MemoryView under it was opened: two relays with the same set give the same file.
+// Randomly readable, never written to a disk. Its bytes depend on nothing but the set of blocks
+// held when the MemoryView under it was opened: two relays with the same set give the same file.
 //
 // Thread safety: Read() may be called from any thread at once.
 class FileView {

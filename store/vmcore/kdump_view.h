@@ -11,10 +11,10 @@
 
 namespace dumpcast {
 
-// Cost: ReadBlockHeader() of every block of classes 1..3 that is held, since where a page lies in the
-// file depends on how many pages lie before it; 8 bytes of memory for each window of RAM. Keep the
-// view rather than making it for each read.
-// FAILED_PRECONDITION while the memory map is missing; errors of the source.
+// Cost: ReadBlockHeader() of every block of classes 1..3 that is held, since where a page lies in
+// the file depends on how many pages lie before it; 8 bytes of memory for each window of RAM. Keep
+// the view rather than making it for each read. FAILED_PRECONDITION while the memory map is
+// missing; errors of the source.
 absl::StatusOr<std::unique_ptr<FileView>> MakeKdumpView(std::shared_ptr<const MemoryView> memory);
 
 }  // namespace dumpcast

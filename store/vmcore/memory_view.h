@@ -38,10 +38,18 @@ enum class WindowState {
   kAbsent,   // presence says that no block exists and none is held: all pages excluded
 };
 
+// `count` windows from `first` on, all in one state.
+struct WindowRun {
+  uint64_t first = 0;
+  uint64_t count = 0;
+  WindowState state = WindowState::kAbsent;
+};
+
 // Sixteen page states at most: one window.
 using WindowPages = std::array<PageState, DCAST_MAX_WINDOW_PAGES>;
 
-// A snapshot of what was held when it was opened, as far as ReadBlock() of the source keeps to that.
+// A snapshot of what was held when it was opened, as far as ReadBlock() of the source keeps to
+// that.
 //
 // Where several classes speak for a page, the lowest one that carries it (or says zero) counts.
 //
@@ -49,8 +57,8 @@ using WindowPages = std::array<PageState, DCAST_MAX_WINDOW_PAGES>;
 // mutex (about 1 MiB), and are decoded outside of it.
 class MemoryView {
  public:
-  // Loads the metadata and the numbers of the blocks that are held (24 bits for each MiB of memory,
-  // no block is read but those of class 0). Errors of DumpMeta::Load() and of the source.
+  // Loads the metadata and the numbers of the blocks that are held (as runs; no
+  // block is read but those of class 0). Errors of DumpMeta::Load() and of the source.
   static absl::StatusOr<std::shared_ptr<const MemoryView>> Open(
       std::shared_ptr<const BlockSource> source);
   ~MemoryView();
@@ -59,6 +67,9 @@ class MemoryView {
   const BlockSource& source() const { return *source_; }
 
   WindowState GetWindowState(uint64_t window) const;
+
+  // The windows first..last (inclusive) as ascending runs. Some 20 ns for each window.
+  std::vector<WindowRun> WindowRuns(uint64_t first, uint64_t last) const;
 
   // States of the pages of a window from block headers alone (cheap when the source's
   // ReadBlockHeader() is). Entries from pages_per_window() on are kNotRam. Not cached.
@@ -70,8 +81,8 @@ class MemoryView {
   // back as they are.
   absl::StatusOr<PageState> ReadPage(uint64_t pfn, char* out) const;
 
-  // Copies [paddr, paddr + len) with zeros wherever a page is not kDumped. Addresses may lie outside
-  // RAM. INVALID_ARGUMENT when paddr + len wraps.
+  // Copies [paddr, paddr + len) with zeros wherever a page is not kDumped. Addresses may lie
+  // outside RAM. INVALID_ARGUMENT when paddr + len wraps.
   absl::Status ReadOrZero(uint64_t paddr, uint64_t len, char* out) const;
 
   // Copies [paddr, paddr + len), all of which must be kDumped or kZero.
@@ -85,6 +96,9 @@ class MemoryView {
   absl::StatusOr<std::shared_ptr<const Window>> GetWindow(uint64_t window) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<const Window>> DecodeWindow(uint64_t window) const;
+  absl::StatusOr<PageState> FindPage(uint64_t pfn, std::shared_ptr<const Window>* held,
+                                     const char** bytes) const;
+  absl::Status Copy(uint64_t paddr, uint64_t len, char* out, bool exact) const;
   bool Held(uint8_t block_class, uint64_t window) const;
   bool Missing(uint8_t block_class, uint64_t window) const;
   void MarkRam(uint64_t window, WindowPages* pages) const;
@@ -92,12 +106,12 @@ class MemoryView {
   std::shared_ptr<const BlockSource> source_;
   std::shared_ptr<const DumpMeta> meta_;
   // Ascending runs of held windows, for each of classes 1..3.
-  std::array<std::vector<BlockRun>, DCAST_CLASSES> held_;
+  std::array<std::vector<HeldRun>, DCAST_CLASSES> held_;
 
   mutable absl::Mutex mutex_;
   mutable std::list<std::shared_ptr<const Window>> recent_ ABSL_GUARDED_BY(mutex_);
-  mutable absl::flat_hash_map<uint64_t, std::list<std::shared_ptr<const Window>>::iterator> by_number_
-      ABSL_GUARDED_BY(mutex_);
+  mutable absl::flat_hash_map<uint64_t, std::list<std::shared_ptr<const Window>>::iterator>
+      by_number_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace dumpcast
