@@ -19,7 +19,7 @@ import struct
 import subprocess
 import threading
 import time
-from typing import Iterator, Sequence
+from typing import Sequence
 
 from .kernels import Kernel
 from .memory import PAGE, MemoryImage, Range
@@ -197,7 +197,7 @@ class Vm:
         def probe():
             match = re.search(pattern, self.console(), re.M)
             if match is None:
-                self._check_alive()
+                self.check_alive()
             return match
         return wait_until(probe, timeout_s,
                           lambda: f"{pattern!r} on the console:\n{self.console()[-3000:]}", 0.1)
@@ -207,7 +207,7 @@ class Vm:
         try:
             status, output = self.shell.run(command, timeout_s)
         except HarnessError as error:
-            self._check_alive()
+            self.check_alive()
             raise HarnessError(f"{error}: {command}\nconsole:\n{self.console()[-3000:]}") from error
         text = output.decode(errors="replace")
         if check and status != 0:
@@ -375,19 +375,20 @@ class Vm:
         try:
             self.shell.wait_ready(self.boot_timeout_s)
         except HarnessError as error:
-            self._check_alive()
+            self.check_alive()
             raise HarnessError(f"{self.kernel.release} did not reach its shell: {error}\n"
                                f"console:\n{self.console()[-4000:]}") from error
 
     def _socket(self, name: str) -> pathlib.Path:
         path = self.workdir / name
         def probe():
-            self._check_alive()
+            self.check_alive()
             return path.exists()
         wait_until(probe, 30, f"QEMU to open {path}")
         return path
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """HarnessError with QEMU's words and the console when QEMU has ended."""
         if self.process is not None and self.process.poll() is not None:
             log = (self.workdir / "qemu.log").read_text(encoding="utf-8", errors="replace")
             raise HarnessError(f"QEMU ended with status {self.process.returncode}:\n{log[-3000:]}\n"

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole path at once: relays, an armed guest, a crash, and everything to judge it by."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+from typing import Sequence
+
+from . import build
+from .guest import Guest
+from .kernelmem import KernelMemory, Notes
+from .kernels import Kernel
+from .net import Net
+from .qemu import Vm
+from .relays import Client, Relays
+from .util import HarnessError, wait_until
+
+GROUP = "239.192.68.67"
+HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
+
+
+def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "") -> str:
+    """/etc/dumpcast/arm.toml of the guest: one path a card, all to the default group."""
+    lines = [f'key_file = "{HOST_KEY_PATH}"', f"dump_level = {level}", "fix_kernel = true"]
+    if rate_mib_s:
+        lines.append(f"rate_mib_s = {rate_mib_s}")
+    lines.append(extra)
+    for device in range(devices):
+        lines += ["[[path]]", f'device = "net{device}"', f'destinations = ["{GROUP}"]']
+    return "\n".join(lines) + "\n"
+
+
+@dataclasses.dataclass
+class Scenario:
+    """Boots kernel K with cards N and memory M under relays, and arms it.
+
+    `with Scenario(...) as run:` gives the armed guest. Then run.crash(how), run.wait_sealed(),
+    run.fetch(format), run.memory(). folder keeps consoles, logs, vmcores and memory images.
+    """
+
+    folder: pathlib.Path
+    kernel: Kernel
+    nics: Sequence[str] = ("virtio-net-pci",)
+    cpus: int = 1
+    memory_mib: int = 256
+    relay_count: int = 3
+    level: int = 31
+    rate_mib_s: float = 0
+    relay_flags: Sequence[str] = ()
+    arm_extra: str = ""
+
+    def __post_init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self.net: Net
+        self.relays: Relays
+        self.vm: Vm
+        self.notes: Notes
+        self.name = ""  # of the dump, once it was seen
+
+    def __enter__(self) -> "Scenario":
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kmod = build.kmod(self.kernel)
+        self.net = self._stack.enter_context(Net(len(self.nics), self.relay_count))
+        self.relays = self._stack.enter_context(
+            Relays(self.net, self.folder / "relays", self.relay_flags))
+        guest = Guest(
+            self.kernel, kmods=[kmod], binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm")},
+            files={"/etc/dumpcast/arm.toml": arm_toml(len(self.nics), self.level, self.rate_mib_s,
+                                                      self.arm_extra),
+                   HOST_KEY_PATH: self.relays.key})
+        initramfs = guest.build(self.folder / "initramfs")
+        self.vm = self._stack.enter_context(
+            Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
+               self.cpus))
+        self.vm.sh("dumpcast-arm arm", timeout_s=120, check=True)
+        self.wait_armed()
+
+    # The relays' view.
+
+    @property
+    def client(self) -> Client:
+        """Asks the relays that run now."""
+        return self.relays.client(*[relay.index for relay in self.relays if relay.running()])
+
+    def wait_armed(self, timeout_s: float = 120) -> dict:
+        """Until every running relay has heard a heartbeat of the guest; its Host as JSON."""
+        def probe():
+            heard = [relay for relay in self.relays if relay.running()]
+            hosts = [self.relays.client(relay.index).hosts() for relay in heard]
+            armed = [[host for host in answer if host["state"] == "HOST_STATE_ARMED"]
+                     for answer in hosts]
+            return armed[0][0] if all(armed) else None
+        return wait_until(probe, timeout_s, lambda: f"the guest to be armed\n{self.words()}", 0.5)
+
+    def crash(self, how: str = "sysrq") -> None:
+        """Takes notes for the oracle, then panics the guest."""
+        self.notes = Notes.take(self.vm)
+        self.notes.save(self.folder / "notes")
+        self.vm.crash(how)
+
+    def show(self, relay: int | None = None) -> dict | None:
+        """The newest dump that is no test, as one relay (or the first that answers) tells it."""
+        client = self.client if relay is None else self.relays.client(relay)
+        dumps = [dump for dump in client.dumps() if not dump["test"]]
+        return dumps[0] if dumps else None
+
+    def wait_sealed(self, timeout_s: float = 600, state: str = "DUMP_STATE_COMPLETE",
+                    relays: Sequence[int] | None = None) -> list[dict]:
+        """Until the dump has this state on each of the relays (those that run, by default)."""
+        chosen = [relay.index for relay in self.relays if relay.running()] \
+            if relays is None else list(relays)
+
+        def probe():
+            dumps = [self.show(index) for index in chosen]
+            if not all(dump and dump["state"] == state for dump in dumps):
+                self.vm.check_alive()
+                return None
+            return dumps
+        dumps = wait_until(probe, timeout_s,
+                           lambda: f"{state} on relays {chosen}\n{self.words()}", 0.5)
+        self.name = dumps[0]["name"]
+        return dumps
+
+    def dump_id(self) -> str:
+        if not self.name:
+            raise HarnessError("no dump was sealed yet: wait_sealed() first")
+        return self.name.rpartition("/")[2]
+
+    def fetch(self, form: str, relay: int | None = None) -> pathlib.Path:
+        """`dumpcast get`: form is elf or kdump."""
+        client = self.client if relay is None else self.relays.client(relay)
+        target = self.folder / f"vmcore-{'any' if relay is None else relay}.{form}"
+        client.run("get", self.dump_id(), "--format", form, "--output-file", target, "--force",
+                   "--require-complete", timeout=900)
+        return target
+
+    def log(self) -> str:
+        """The kernel log by `dumpcast log`."""
+        return self.client.run("log", self.dump_id()).stdout
+
+    # The hypervisor's view.
+
+    def memory(self) -> KernelMemory:
+        """QEMU's memory image with the notes taken before the crash; the guest must have stopped."""
+        image = self.vm.save_memory(self.folder / "memory")
+        self._stack.callback(image.close)
+        return KernelMemory(image, self.notes)
+
+    def summary(self) -> str:
+        """The module's own last words on the console."""
+        return "\n".join(re.findall(r"dumpcast: .*", self.vm.console()))
+
+    def words(self) -> str:
+        """For a failure: the end of the console and of every relay's log."""
+        return f"console:\n{self.vm.console()[-3000:]}\n{self.relays.logs()}"
