@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Arming: takes every byte that a dump will need and starts the heartbeat. A panic finds
+ * dcast_armed set, or does nothing.
+ */
+#include "dumpcast.h"
+
+#include <linux/lz4.h>
+#include <linux/module.h>
+#include <linux/mm.h>
+#include <linux/random.h>
+#include <linux/rtnetlink.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+struct dcast_host *dcast_armed;
+
+/*
+ * Zeroed memory that counts as held; NULL when there is none. Large pieces are vmalloc'ed.
+ * Context: process.
+ */
+void *dcast_hold(struct dcast_host *host, size_t bytes)
+{
+	void *p = kvzalloc(bytes, GFP_KERNEL);
+
+	if (p)
+		host->held_bytes += bytes;
+	return p;
+}
+
+void dcast_unhold(struct dcast_host *host, void *p, size_t bytes)
+{
+	if (p)
+		host->held_bytes -= bytes;
+	kvfree(p);
+}
+
+/*
+ * What one run of the engine needs. dumps: with room for slots, as a dump needs; else for
+ * heartbeats only. NULL when memory is short.
+ * Context: process.
+ */
+struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps)
+{
+	struct dcast_run *run = dcast_hold(host, sizeof(*run));
+
+	if (!run)
+		return NULL;
+	run->host = host;
+	run->config = host->set.engine;
+	memcpy(run->config.dump_id, host->dump_ids[host->dump_slot], DCAST_ID_BYTES);
+	if (!dumps)
+		run->config.slots = 1;
+	run->window_end = ~0ull;
+	run->scratch = dcast_hold(host, dcast_sender_scratch_bytes(&run->config));
+	if (!run->scratch)
+		goto failed;
+	if (!dumps)
+		return run;
+	run->lz4 = dcast_hold(host, LZ4_MEM_COMPRESS);
+	run->vmcoreinfo = dcast_hold(host, DCAST_VMCOREINFO_BYTES);
+	if (run->lz4 && run->vmcoreinfo)
+		return run;
+failed:
+	dcast_run_free(host, run);
+	return NULL;
+}
+
+void dcast_run_free(struct dcast_host *host, struct dcast_run *run)
+{
+	if (!run)
+		return;
+	dcast_unhold(host, run->vmcoreinfo, DCAST_VMCOREINFO_BYTES);
+	dcast_unhold(host, run->lz4, LZ4_MEM_COMPRESS);
+	dcast_unhold(host, run->scratch, dcast_sender_scratch_bytes(&run->config));
+	dcast_unhold(host, run, sizeof(*run));
+}
+
+/* Starts, or after a new dump_id restarts, the engine that heartbeats; keeps its relays. */
+static int dcast_armed_engine(struct dcast_host *host)
+{
+	struct dcast_run *run = host->armed;
+	struct dcast_sender *old = NULL;
+	const char *why = "";
+	int err;
+
+	if (run->rim.ctx) {
+		old = kvmalloc(sizeof(*old), GFP_KERNEL);
+		if (!old)
+			return -ENOMEM;
+		*old = run->sender;
+	}
+	memcpy(run->config.dump_id, host->dump_ids[host->dump_slot], DCAST_ID_BYTES);
+	run->config.origin = get_random_u64() | 1;
+	dcast_rim_init(run, true);
+	err = dcast_sender_init(&run->sender, &run->config, &run->rim, run->scratch, &why);
+	if (err)
+		pr_err("%s\n", why);
+	else if (old)
+		dcast_sender_adopt_relays(&run->sender, old);
+	kvfree(old);
+	return err;
+}
+
+/*
+ * Draws the dump_id of the next dump. A panic in the midst of it finds the old one whole.
+ * Context: process, under host->lock.
+ */
+void dcast_new_dump_id(struct dcast_host *host)
+{
+	unsigned int slot = !host->dump_slot;
+
+	get_random_bytes(host->dump_ids[slot], DCAST_ID_BYTES);
+	smp_store_release(&host->dump_slot, slot);
+	if (host->armed && dcast_armed_engine(host))
+		pr_warn("heartbeats go on under the last dump's id\n");
+}
+
+static void dcast_host_free(struct dcast_host *host)
+{
+	unsigned int i;
+
+	dcast_run_free(host, host->armed);
+	dcast_run_free(host, host->panic);
+	for (i = 0; i < host->nr_paths; i++) {
+		kvfree(host->paths[i]->sock_buf);
+		dcast_path_free(host, host->paths[i]);
+	}
+	vfree(host->stack);
+	kvfree(host->map);
+	kvfree(host->log);
+	kvfree(host->notes);
+	kvfree(host->sock_rx);
+	kvfree_sensitive(host, sizeof(*host));
+}
+
+static int dcast_arm_paths(struct dcast_host *host)
+{
+	struct dcast_path_settings *set;
+	unsigned int symbol = DCAST_MAX_SYMBOL_BYTES;
+	int i, n, err = 0;
+
+	set = kcalloc(DCAST_MAX_PATHS, sizeof(*set), GFP_KERNEL);
+	if (!set)
+		return -ENOMEM;
+	n = dcast_paths_collect(set, DCAST_MAX_PATHS);
+	if (n == 0) {
+		pr_err("arm: no path: make a folder in paths/ and set its device and destination\n");
+		n = -EINVAL;
+	}
+	for (i = 0; i < n; i++) {
+		struct dcast_path *path = dcast_path_alloc(host, &set[i], i);
+
+		if (!path) {
+			err = -ENOMEM;
+			break;
+		}
+		host->paths[host->nr_paths++] = path;
+		dcast_path_refresh(path);
+		if (!path->dev) {
+			pr_err("arm: path %s: %s\n", path->set.name, path->error);
+			err = -ENODEV;
+			break;
+		}
+		symbol = min(symbol, dcast_path_mtu_symbol(path));
+	}
+	kfree(set);
+	if (n < 0 || err)
+		return n < 0 ? n : err;
+	if (!host->set.engine.symbol_size) {
+		host->set.engine.symbol_size = symbol;
+	} else if (host->set.engine.symbol_size > symbol) {
+		pr_err("arm: symbol_size %u needs a larger MTU: the paths carry %u\n",
+		       host->set.engine.symbol_size, symbol);
+		return -EINVAL;
+	}
+	if (host->set.engine.symbol_size < DCAST_MIN_SYMBOL_BYTES) {
+		pr_err("arm: the paths' MTU carries symbols of %u bytes, wanted %u at least\n",
+		       host->set.engine.symbol_size, DCAST_MIN_SYMBOL_BYTES);
+		return -EINVAL;
+	}
+	host->set.engine.paths = host->nr_paths;
+	for (i = 0; i < n; i++) {
+		struct dcast_path *path = host->paths[i];
+
+		path->payload_bytes = sizeof(struct dcast_hdr) + host->set.engine.symbol_size;
+		path->sock_buf = kvzalloc(path->payload_bytes, GFP_KERNEL);
+		if (!path->sock_buf)
+			return -ENOMEM;
+		err = dcast_path_ring_alloc(host, path);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int dcast_arm_buffers(struct dcast_host *host)
+{
+	host->stack = __vmalloc(DCAST_STACK_BYTES, GFP_KERNEL | __GFP_ZERO);
+	host->log = dcast_hold(host, DCAST_LOG_BYTES);
+	host->notes_cap = dcast_notes_bytes();
+	host->notes = dcast_hold(host, host->notes_cap);
+	host->sock_rx = dcast_hold(host, DCAST_RX_BYTES);
+	host->panic = dcast_run_alloc(host, true);
+	host->armed = dcast_run_alloc(host, false);
+	host->held_bytes += DCAST_STACK_BYTES;
+	if (!host->stack || !host->log || !host->notes || !host->sock_rx || !host->panic ||
+	    !host->armed)
+		return -ENOMEM;
+	return 0;
+}
+
+/*
+ * Arms with these settings and the paths that configfs has. 0, or negative with the reason
+ * in the kernel log.
+ * Context: process, under dcast_config_lock.
+ */
+int dcast_arm(const struct dcast_settings *set)
+{
+	struct dcast_host *host;
+	const char *why = "";
+	int err = -EINVAL;
+
+	if (dcast_armed)
+		return -EALREADY;
+	if (!set->has_host_id || !set->has_host_key) {
+		pr_err("arm: %s is not set\n", set->has_host_id ? "host_key" : "host_id");
+		return -EINVAL;
+	}
+	host = kvzalloc(sizeof(*host), GFP_KERNEL);
+	if (!host)
+		return -ENOMEM;
+	host->held_bytes = sizeof(*host);
+	host->set = *set;
+	dcast_keys_init(&host->set.engine.keys, set->host_key);
+	mutex_init(&host->lock);
+	init_waitqueue_head(&host->wake);
+	get_random_bytes(host->dump_ids[0], DCAST_ID_BYTES);
+	dcast_find_panic_text(host);
+	err = dcast_arm_paths(host);
+	if (err)
+		goto free;
+	err = dcast_map_refresh(host);
+	if (!err)
+		err = dcast_arm_buffers(host);
+	if (err)
+		goto free;
+	host->panic->config.origin = get_random_u64() | 1;
+	dcast_rim_init(host->panic, false);
+	err = dcast_sender_init(&host->panic->sender, &host->panic->config, &host->panic->rim,
+				host->panic->scratch, &why);
+	if (err) {
+		pr_err("arm: %s\n", why);
+		goto free;
+	}
+	err = dcast_armed_engine(host);
+	if (err)
+		goto free;
+	err = dcast_heartbeat_start(host);
+	if (err)
+		goto free;
+	/* Against the netdevice notifier; and the module stays while it may be called. */
+	__module_get(THIS_MODULE);
+	rtnl_lock();
+	smp_store_release(&dcast_armed, host);
+	rtnl_unlock();
+	pr_info("armed: %u paths, symbols of %u bytes, %llu KiB held for a dump\n", host->nr_paths,
+		host->set.engine.symbol_size, host->held_bytes / 1024);
+	return 0;
+
+free:
+	if (err == -ENOMEM)
+		pr_err("arm: out of memory\n");
+	dcast_host_free(host);
+	return err;
+}
+
+/* Disarms; nothing when not armed. Context: process, under dcast_config_lock. */
+void dcast_disarm(void)
+{
+	struct dcast_host *host = dcast_armed;
+
+	if (!host)
+		return;
+	rtnl_lock();
+	smp_store_release(&dcast_armed, NULL);
+	rtnl_unlock();
+	dcast_heartbeat_stop(host);
+	dcast_host_free(host);
+	module_put(THIS_MODULE);
+	pr_info("disarmed\n");
+}

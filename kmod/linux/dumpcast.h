@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's side of the sender: what the files of this folder share.
+ *
+ *   configfs.c, configfs_path.c, status.c   the interface to user space
+ *   arm.c                                   everything that a dump needs, prepared
+ *   memmap.c filter.c pages.c               which memory there is, which leaves, reading it
+ *   notes.c streams.c                       class 0: registers, log, memory map
+ *   path.c frame.c tx.c rx.c neighbour.c    packets with nobody's help
+ *   probe.c                                 what stopped processors hold
+ *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
+ *   rim.c panic.c                           the engine's world; the panic hook
+ *
+ * Two contexts. "Process": may sleep, serialised by dcast_config_lock or host->lock.
+ * "Panic": one processor, interrupts off, the others stopped wherever they were; must not
+ * allocate, sleep, or wait for any lock without a bound. Functions say which is theirs.
+ */
+#ifndef DUMPCAST_KMOD_LINUX_DUMPCAST_H
+#define DUMPCAST_KMOD_LINUX_DUMPCAST_H
+
+#define pr_fmt(fmt) "dumpcast: " fmt
+
+#include <linux/etherdevice.h>
+#include <linux/in6.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/ptrace.h>
+#include <linux/skbuff.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+
+#include "kmod/core/dcast_sender.h"
+
+#define DCAST_MAX_TARGETS	16	/* next hops of one path */
+#define DCAST_MAX_IRQS		64	/* interrupts of one device that are looked at */
+#define DCAST_NAME_BYTES	32
+#define DCAST_ERROR_BYTES	96
+#define DCAST_STACK_BYTES	(32 * 1024)
+#define DCAST_LOG_BYTES		(256 * 1024)
+#define DCAST_RX_BYTES		9216
+
+struct elf_prstatus;
+
+struct dcast_addr {
+	int family;			/* 0: none, AF_INET or AF_INET6 */
+	union {
+		__be32 v4;
+		struct in6_addr v6;
+	};
+};
+
+/* ---- what user space asked for ---- */
+
+struct dcast_path_settings {
+	char name[DCAST_NAME_BYTES];
+	char device[IFNAMSIZ];		/* a network card, or a VLAN on one */
+	struct dcast_addr source;	/* none: the device's own */
+	struct dcast_addr targets[DCAST_MAX_TARGETS];	/* one group, or unicast relays */
+	u8 nr_targets;
+	u8 ttl;
+	bool has_next_hop_mac;
+	u8 next_hop_mac[ETH_ALEN];	/* instead of asking ARP or ND */
+	u16 source_port;
+	u16 port;
+};
+
+struct dcast_settings {
+	struct dcast_config engine;	/* hostname, release and ids included */
+	u8 host_key[DCAST_HOST_KEY_BYTES];
+	bool has_host_id;
+	bool has_host_key;
+	u32 ring_kib;			/* most memory of one path's packet ring */
+};
+
+/* ---- a path ---- */
+
+struct dcast_target {
+	struct dcast_addr addr;
+	u8 mac[ETH_ALEN];
+	bool resolved;
+};
+
+struct dcast_path {
+	struct dcast_path_settings set;
+	unsigned int index;
+	bool multicast;
+	bool v6;
+
+	/* Changed by the netdevice notifier and the heartbeat, read at panic. */
+	struct net_device *upper;	/* set.device: sockets are bound to it */
+	struct net_device *dev;		/* the card below it */
+	bool tagged;
+	u16 vlan;
+	struct dcast_addr source;
+	struct dcast_target targets[DCAST_MAX_TARGETS];
+	char error[DCAST_ERROR_BYTES];	/* why it is not ready; empty when it is */
+	unsigned int irqs[DCAST_MAX_IRQS];	/* that the card's driver may have asked for */
+	unsigned int nr_irqs;
+
+	/*
+	 * Packets, each held by a reference of ours. [send, tail) are built and wait for the
+	 * driver; one that the driver has let go of has a reference count of 1.
+	 */
+	struct sk_buff **ring;
+	u32 ring_size;
+	u32 send, tail;
+	u32 payload_at;			/* offset of the UDP payload from skb->head */
+	u32 payload_bytes;
+
+	/* Panic only. */
+	unsigned int queue;
+	u64 lock_since_ns;		/* since when a queue's lock is held; 0: it is not */
+	u64 frozen_since_ns;
+	u64 progress_ns;		/* when the driver last took a packet */
+	u64 poll_ns;
+	u64 tx_frames, tx_busy, locks_broken;
+	u64 rx_frames, rx_ours, rx_skipped;
+
+	/* Heartbeat only. */
+	struct socket *sock;
+	void *sock_buf;
+	void (*saved_data_ready)(struct sock *sk);
+	u64 sock_sent, sock_errors;
+};
+
+/* ---- an armed host ---- */
+
+struct dcast_map {
+	u32 nr;
+	u64 bytes;
+	u64 text_start, text_end;	/* kernel image, physical */
+	struct dcast_range ranges[];
+};
+
+struct dcast_note_source {
+	phys_addr_t paddr;		/* of this processor's crash_notes; 0: not known */
+};
+
+/* Buffers of one run of the engine: one for the panic, one for the heartbeat, one for tests. */
+struct dcast_run {
+	struct dcast_host *host;
+	struct dcast_sender sender;
+	struct dcast_config config;
+	struct dcast_rim rim;
+	void *scratch;
+	void *lz4;
+	const struct dcast_map *map;
+	struct dcast_meta meta;
+	const char *log;
+	u32 log_len;
+	void *notes;
+	u32 notes_len;
+	char *vmcoreinfo;
+	u32 vmcoreinfo_len;
+	u64 window_first, window_end;	/* only these windows; whole memory: 0, ~0 */
+};
+
+struct dcast_test_result {
+	bool ran;
+	int error;
+	unsigned int relays;		/* that committed it */
+	u64 packets;
+	u64 duration_ns;
+};
+
+struct dcast_host {
+	struct dcast_settings set;
+	struct dcast_path *paths[DCAST_MAX_PATHS];
+	unsigned int nr_paths;
+	u64 held_bytes;			/* memory taken for a dump, all of it */
+	struct dcast_map *map;		/* published whole; see dcast_map_refresh() */
+	u8 dump_ids[2][DCAST_ID_BYTES];
+	unsigned int dump_slot;		/* which of dump_ids is valid */
+	unsigned long panic_start, panic_end;	/* text of panic() */
+
+	/* Panic. */
+	struct dcast_run *panic;
+	void *stack;
+	char *log;
+	void *notes;
+	u32 notes_cap;
+	struct pt_regs regs;
+	char reason[256];
+	u64 started_ns, talked_ns, probed_ns;
+	bool may_receive, zones_free;
+	unsigned int entry_count;	/* preemption count when the hook was entered */
+	u8 rx_head[128];
+	u8 rx_payload[DCAST_RX_BYTES] __aligned(8);
+
+	/* Heartbeat: a kthread, everything below under lock. */
+	struct mutex lock;
+	struct dcast_run *armed;
+	struct task_struct *thread;
+	wait_queue_head_t wake;
+	bool wanted;			/* a packet came in, or somebody asks for a test */
+	u8 *sock_rx;
+	bool testing;			/* a test dump uses the map */
+	struct dcast_test_result test;
+};
+
+extern struct mutex dcast_config_lock;
+extern struct dcast_note_source *dcast_note_sources;	/* nr_cpu_ids of them */
+/* Set while armed. Written under dcast_config_lock. */
+extern struct dcast_host *dcast_armed;
+
+/* clock.c: any context */
+u64 dcast_now_ns(void);
+
+/* configfs.c, configfs_path.c, status.c */
+int dcast_configfs_init(void);
+void dcast_configfs_exit(void);
+struct config_group *dcast_paths_group_init(void);
+/* Copies the settings of all paths, in the order of their making. Count, or -E. Process. */
+int dcast_paths_collect(struct dcast_path_settings *out, unsigned int max);
+int dcast_parse_addr(const char *text, struct dcast_addr *addr);
+void dcast_addr_text(const struct dcast_addr *addr, char *out, size_t cap);
+ssize_t dcast_status_print(char *out, size_t cap);
+
+/* arm.c: process, under dcast_config_lock */
+int dcast_arm(const struct dcast_settings *set);
+void dcast_disarm(void);
+struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps);
+void dcast_run_free(struct dcast_host *host, struct dcast_run *run);
+void *dcast_hold(struct dcast_host *host, size_t bytes);
+void dcast_unhold(struct dcast_host *host, void *p, size_t bytes);
+void dcast_new_dump_id(struct dcast_host *host);
+
+/* memmap.c */
+int dcast_map_refresh(struct dcast_host *host);
+bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end);
+
+/* filter.c, pages.c: any context, never fault */
+void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window,
+			  u8 cls[DCAST_MAX_WINDOW_PAGES]);
+int dcast_page_read(u64 pfn, void *dst);
+int dcast_phys_read(phys_addr_t paddr, void *dst, size_t len);
+
+/* notes.c */
+u32 dcast_notes_bytes(void);
+u32 dcast_notes_build(struct dcast_host *host, const struct pt_regs *regs, const char *vmcoreinfo,
+		      u32 vmcoreinfo_len, void *out, u32 cap);
+bool dcast_note_saved(unsigned int cpu, struct elf_prstatus *status);
+void dcast_find_panic_text(struct dcast_host *host);
+void dcast_regs_to_panic(const struct dcast_host *host, struct pt_regs *regs);
+
+/* streams.c */
+#define DCAST_VMCOREINFO_BYTES	(PAGE_SIZE + 64)
+u32 dcast_vmcoreinfo_text(char *out, u32 cap, u64 crash_unix_ns);
+u32 dcast_log_capture(char *out, u32 cap);
+void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason);
+int dcast_stream_read(struct dcast_run *run, unsigned int stream, u64 offset, void *dst, u32 len);
+
+/* path.c: process, under host->lock */
+struct dcast_path *dcast_path_alloc(struct dcast_host *host, const struct dcast_path_settings *set,
+				    unsigned int index);
+int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path);
+void dcast_path_free(struct dcast_host *host, struct dcast_path *path);
+void dcast_path_refresh(struct dcast_path *path);
+unsigned int dcast_path_mtu_symbol(const struct dcast_path *path);
+int dcast_netdev_init(void);
+void dcast_netdev_exit(void);
+
+/* frame.c: any context */
+unsigned int dcast_frame_header_len(const struct dcast_path *path);
+/* Writes headers so that they end at payload; returns where the frame starts. */
+u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_target *target,
+		      unsigned int lane, u8 *payload, u32 len);
+u8 *dcast_frame_ether(const struct dcast_path *path, const u8 *dst, __be16 proto, u8 *l3);
+u16 dcast_frame_csum6(const struct in6_addr *src, const struct in6_addr *dst, u8 proto,
+		      const void *data, u32 len);
+
+/* tx.c: panic */
+void *dcast_tx_get(struct dcast_path *path);
+void dcast_tx_put(struct dcast_path *path, u8 *payload, u32 len, unsigned int lane);
+struct sk_buff *dcast_tx_take(struct dcast_path *path);
+void dcast_tx_queue(struct dcast_path *path, struct sk_buff *skb, u8 *start, u8 *end);
+void dcast_tx_flush(struct dcast_path *path);
+void dcast_tx_prepare(struct dcast_path *path);
+bool dcast_tx_idle(const struct dcast_path *path);
+bool dcast_path_usable(const struct dcast_path *path);
+/* False when a queue's lock is held: polling the driver could wait for it. */
+bool dcast_tx_locks_free(struct dcast_path *path);
+
+/* rx.c, neighbour.c, probe.c: panic */
+void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path);
+void dcast_poll(struct dcast_host *host, struct dcast_path *path);
+bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int len, __be16 proto,
+			    const u8 *sender_mac);
+void dcast_probe_begin(struct dcast_host *host, unsigned int count);
+bool dcast_probe_rx_safe(struct dcast_host *host);
+
+/* rim.c */
+void dcast_rim_init(struct dcast_run *run, bool sockets);
+
+/* sock.c: process, under host->lock */
+int dcast_sock_open(struct dcast_host *host, struct dcast_path *path);
+void dcast_sock_close(struct dcast_path *path);
+void dcast_sock_send(struct dcast_path *path, void *buf, u32 len, unsigned int lane);
+int dcast_sock_receive(struct dcast_path *path, void *buf, u32 cap);
+
+/* heartbeat.c, live.c: process */
+int dcast_heartbeat_start(struct dcast_host *host);
+void dcast_heartbeat_stop(struct dcast_host *host);
+bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also);
+int dcast_live_test(struct dcast_host *host);
+
+/* panic.c */
+int dcast_panic_init(void);
+void dcast_panic_exit(void);
+
+#endif

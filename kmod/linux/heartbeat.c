@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The heartbeat: a thread that announces the host while it is armed, hears who answers, and
+ * keeps the memory map and the next hops as they are now. What it learns of relays is what
+ * the panic's engine begins with.
+ */
+#include "dumpcast.h"
+
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/slab.h>
+
+#define DCAST_REFRESH_NS	(5 * NSEC_PER_SEC)
+#define DCAST_RECEIVE_MAX	256	/* packets at a time, so that a flood does not starve the rest */
+
+/*
+ * Hands what came in to the armed engine, and to also (a test dump's) when there is one.
+ * True when there may be more.
+ * Context: process, under host->lock.
+ */
+bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also)
+{
+	unsigned int i, n = 0;
+	int len;
+
+	for (i = 0; i < host->nr_paths; i++) {
+		while (n < DCAST_RECEIVE_MAX) {
+			u64 now = dcast_now_ns();
+
+			len = dcast_sock_receive(host->paths[i], host->sock_rx, DCAST_RX_BYTES);
+			if (len < 0)
+				break;
+			n++;
+			dcast_sender_input(&host->armed->sender, now, i, host->sock_rx, len);
+			if (also)
+				dcast_sender_input(&also->sender, now, i, host->sock_rx, len);
+		}
+	}
+	return n == DCAST_RECEIVE_MAX;
+}
+
+static void dcast_heartbeat_refresh(struct dcast_host *host)
+{
+	unsigned int i;
+
+	dcast_map_refresh(host);
+	for (i = 0; i < host->nr_paths; i++) {
+		struct dcast_path *path = host->paths[i];
+		struct dcast_addr old = path->source;
+
+		dcast_path_refresh(path);
+		if (path->sock && memcmp(&old, &path->source, sizeof(old)))
+			dcast_sock_close(path);
+		dcast_sock_open(host, path);
+	}
+}
+
+static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
+{
+	u64 now = dcast_now_ns();
+	u64 wake = min(dcast_sender_wake_ns(&host->armed->sender), refresh_ns);
+
+	if (wake <= now)
+		return 1;
+	return max_t(long, 1, nsecs_to_jiffies(wake - now));
+}
+
+static int dcast_heartbeat_thread(void *arg)
+{
+	struct dcast_host *host = arg;
+	u64 refresh_ns = 0;
+	long sleep;
+
+	while (!kthread_should_stop()) {
+		mutex_lock(&host->lock);
+		WRITE_ONCE(host->wanted, false);
+		if (dcast_now_ns() >= refresh_ns) {
+			dcast_heartbeat_refresh(host);
+			refresh_ns = dcast_now_ns() + DCAST_REFRESH_NS;
+		}
+		if (dcast_heartbeat_receive(host, NULL))
+			WRITE_ONCE(host->wanted, true);
+		while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
+			;
+		sleep = dcast_heartbeat_sleep(host, refresh_ns);
+		mutex_unlock(&host->lock);
+		wait_event_interruptible_timeout(host->wake,
+						 READ_ONCE(host->wanted) || kthread_should_stop(),
+						 sleep);
+	}
+	mutex_lock(&host->lock);
+	dcast_sender_goodbye(&host->armed->sender, dcast_now_ns());
+	while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
+		;
+	mutex_unlock(&host->lock);
+	return 0;
+}
+
+/* 0 or negative. Context: process, under dcast_config_lock. */
+int dcast_heartbeat_start(struct dcast_host *host)
+{
+	struct task_struct *thread = kthread_run(dcast_heartbeat_thread, host, "dumpcast");
+
+	if (IS_ERR(thread))
+		return PTR_ERR(thread);
+	host->thread = thread;
+	return 0;
+}
+
+/* Says goodbye to the relays. Context: process, under dcast_config_lock. */
+void dcast_heartbeat_stop(struct dcast_host *host)
+{
+	if (host->thread)
+		kthread_stop(host->thread);
+	host->thread = NULL;
+}

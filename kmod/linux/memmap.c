@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The memory map: which physical ranges are RAM, and where the kernel's image lies.
+ *
+ * Taken from the resource tree when the host is armed and again by the heartbeat, so that
+ * hot-plugged memory is in the next dump. A map is published whole and never changed.
+ */
+#include "dumpcast.h"
+
+#include <linux/ioport.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+struct dcast_hole {
+	u64 start, end;
+};
+
+struct dcast_map_walk {
+	struct dcast_map *map;		/* NULL while counting */
+	u32 nr;
+	struct dcast_hole hole;		/* the crash kernel's reservation: not this kernel's memory */
+};
+
+static void dcast_map_add(struct dcast_map_walk *walk, u64 start, u64 end)
+{
+	struct dcast_map *map = walk->map;
+	struct dcast_range *last;
+
+	start = ALIGN(start, PAGE_SIZE);
+	end = ALIGN_DOWN(end, PAGE_SIZE);
+	if (start >= end)
+		return;
+	if (!map) {
+		walk->nr++;
+		return;
+	}
+	last = map->nr ? &map->ranges[map->nr - 1] : NULL;
+	if (last && le64_to_cpu(last->end) == start) {
+		last->end = cpu_to_le64(end);
+	} else if (map->nr < walk->nr) {
+		map->ranges[map->nr].start = cpu_to_le64(start);
+		map->ranges[map->nr].end = cpu_to_le64(end);
+		map->nr++;
+	} else {
+		return;
+	}
+	map->bytes += end - start;
+}
+
+/* Called by the resource walk with the resource lock's snapshot; ranges come ascending. */
+static int dcast_map_visit(struct resource *res, void *arg)
+{
+	struct dcast_map_walk *walk = arg;
+	u64 start = res->start, end = res->end + 1;
+
+	if (walk->hole.start < walk->hole.end && walk->hole.start < end && start < walk->hole.end) {
+		dcast_map_add(walk, start, max(start, walk->hole.start));
+		start = max(start, walk->hole.end);
+		if (start >= end)
+			return 0;
+	}
+	dcast_map_add(walk, start, end);
+	return 0;
+}
+
+/* "Kernel code", "... rodata", "... data", "... bss", "Crash kernel": children of System RAM. */
+static void dcast_map_named(struct dcast_map_walk *walk, u64 *text_start, u64 *text_end)
+{
+	struct resource *res, *child;
+
+	*text_start = ~0ull;
+	*text_end = 0;
+	for (res = iomem_resource.child; res; res = res->sibling) {
+		for (child = res->child; child; child = child->sibling) {
+			if (!child->name)
+				continue;
+			if (!strncmp(child->name, "Kernel ", 7)) {
+				*text_start = min_t(u64, *text_start, child->start);
+				*text_end = max_t(u64, *text_end, child->end + 1);
+			} else if (!strcmp(child->name, "Crash kernel") &&
+				   child->end - child->start > walk->hole.end - walk->hole.start) {
+				walk->hole.start = child->start;
+				walk->hole.end = child->end + 1;
+			}
+		}
+	}
+}
+
+/*
+ * Takes the memory map and publishes it when it differs from the one before.
+ * 0, -ENOMEM, or -ENOENT when no RAM was found.
+ * Context: process, under host->lock.
+ */
+int dcast_map_refresh(struct dcast_host *host)
+{
+	const unsigned long flags = IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY;
+	struct dcast_map_walk walk = {};
+	struct dcast_map *map, *old = host->map;
+	u64 text_start, text_end;
+	size_t bytes;
+
+	if (host->testing)
+		return 0;
+	dcast_map_named(&walk, &text_start, &text_end);
+	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
+	if (!walk.nr)
+		return -ENOENT;
+	bytes = struct_size(map, ranges, walk.nr);
+	map = kvzalloc(bytes, GFP_KERNEL);
+	if (!map)
+		return -ENOMEM;
+	walk.map = map;
+	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
+	map->text_start = text_start;
+	map->text_end = max(text_start, text_end);
+	if (old && old->nr == map->nr && !memcmp(old, map, struct_size(map, ranges, map->nr))) {
+		kvfree(map);
+		return 0;
+	}
+	/* A panic reads the pointer with every other processor stopped. */
+	smp_store_release(&host->map, map);
+	kvfree(old);
+	return 0;
+}
+
+/*
+ * Whether [start, end) is within RAM.
+ * Context: any.
+ */
+bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end)
+{
+	u32 low = 0, high = map->nr;
+
+	while (low < high) {
+		u32 middle = low + (high - low) / 2;
+
+		if (le64_to_cpu(map->ranges[middle].end) <= start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < map->nr && le64_to_cpu(map->ranges[low].start) <= start &&
+	       end <= le64_to_cpu(map->ranges[low].end);
+}

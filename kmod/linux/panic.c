@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The panic hook: the machine's last work before it reboots.
+ *
+ * Its state, unless a line says otherwise: one processor, in process, interrupt or NMI
+ * context, interrupts off; the others stopped wherever they were; the console still works.
+ * Nothing here allocates, sleeps, or waits for a lock without a bound. A second fault ends up
+ * here again, and is passed on at once.
+ */
+#include "dumpcast.h"
+
+#include <linux/delay.h>
+#include <linux/kexec.h>
+#include <linux/nmi.h>
+#include <linux/notifier.h>
+#include <linux/panic_notifier.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/timekeeping.h>
+
+#define DCAST_TALK_NS		(5 * NSEC_PER_SEC)
+#define DCAST_DRAIN_NS		(500 * NSEC_PER_MSEC)
+#define DCAST_IDLE_NS		(50 * NSEC_PER_USEC)
+
+/* Set by the first to come in; never cleared. */
+static atomic_t dcast_entered = ATOMIC_INIT(0);
+
+static unsigned int dcast_relays_known(const struct dcast_sender *s, bool committed)
+{
+	u64 lanes = ~0ull >> (64 - s->config.lanes);
+	const struct dcast_relay_info *relay;
+	unsigned int i, n = 0;
+
+	for (i = 0; (relay = dcast_sender_relay(s, i)); i++)
+		n += !committed || (relay->commit_mask & lanes) == lanes;
+	return n;
+}
+
+static u64 dcast_sent_bytes(const struct dcast_host *host)
+{
+	const struct dcast_stats *stats = dcast_sender_stats(&host->panic->sender);
+	unsigned int i;
+	u64 bytes = 0;
+
+	for (i = 0; i < host->nr_paths; i++)
+		bytes += stats->bytes[i];
+	return bytes;
+}
+
+static unsigned int dcast_paths_alive(const struct dcast_host *host)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < host->nr_paths; i++)
+		n += dcast_path_usable(host->paths[i]);
+	return n;
+}
+
+static void dcast_talk(struct dcast_host *host, u64 now)
+{
+	const struct dcast_sender *s = &host->panic->sender;
+	u64 done, total, ms = (now - host->started_ns) / NSEC_PER_MSEC + 1;
+	u64 kib_s = dcast_sent_bytes(host) / 1024 * MSEC_PER_SEC / ms;
+
+	host->talked_ns = now;
+	dcast_sender_progress(s, &done, &total);
+	if (dcast_sender_phase(s) == DCAST_PHASE_LINGER)
+		pr_emerg("all sent, answering %u relays; %u have it all\n",
+			 dcast_relays_known(s, false), dcast_relays_known(s, true));
+	else if (!total)
+		pr_emerg("%llu blocks, %llu.%llu MiB/s, %u of %u paths, %u relays\n", done,
+			 kib_s / 1024, kib_s % 1024 * 10 / 1024, dcast_paths_alive(host),
+			 host->nr_paths, dcast_relays_known(s, false));
+	else
+		pr_emerg("%llu %%, %llu.%llu MiB/s, %u of %u paths, %u relays, %llu s left\n",
+			 done * 100 / total, kib_s / 1024, kib_s % 1024 * 10 / 1024,
+			 dcast_paths_alive(host), host->nr_paths, dcast_relays_known(s, false),
+			 done ? ms * (total - min(done, total)) / done / MSEC_PER_SEC : 0);
+}
+
+static void dcast_poll_all(struct dcast_host *host)
+{
+	unsigned int i;
+
+	for (i = 0; i < host->nr_paths; i++) {
+		dcast_tx_flush(host->paths[i]);
+		dcast_poll(host, host->paths[i]);
+		dcast_tx_flush(host->paths[i]);
+	}
+}
+
+/* The last packets leave the card before the machine is reset. */
+static void dcast_drain(struct dcast_host *host)
+{
+	u64 began = dcast_now_ns();
+	unsigned int i;
+	bool idle;
+
+	do {
+		dcast_poll_all(host);
+		idle = true;
+		for (i = 0; i < host->nr_paths; i++)
+			idle &= dcast_tx_idle(host->paths[i]);
+	} while (!idle && dcast_now_ns() - began < DCAST_DRAIN_NS);
+}
+
+static void dcast_pause(u64 now, u64 wake)
+{
+	u64 until = min(wake, now + DCAST_IDLE_NS);
+
+	while (dcast_now_ns() < until)
+		cpu_relax();
+}
+
+static int dcast_dump_begin(struct dcast_host *host)
+{
+	struct dcast_run *run = host->panic;
+	const char *why = "";
+	unsigned int i;
+
+	host->started_ns = dcast_now_ns();
+	host->talked_ns = host->started_ns;
+	run->log = host->log;
+	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
+	run->map = host->map;
+	memcpy(run->config.dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], DCAST_ID_BYTES);
+	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
+						    ktime_get_real_fast_ns());
+	run->notes = host->notes;
+	run->notes_len = dcast_notes_build(host, &host->regs, run->vmcoreinfo,
+					   run->vmcoreinfo_len, host->notes, host->notes_cap);
+	if (dcast_sender_init(&run->sender, &run->config, &run->rim, run->scratch, &why)) {
+		pr_emerg("no dump: %s\n", why);
+		return -EINVAL;
+	}
+	dcast_sender_adopt_relays(&run->sender, &host->armed->sender);
+	dcast_probe_begin(host, host->entry_count);
+	for (i = 0; i < host->nr_paths; i++) {
+		dcast_tx_prepare(host->paths[i]);
+		dcast_rx_prepare(host, host->paths[i]);
+	}
+	dcast_meta_fill(run, 0, host->reason);
+	dcast_sender_begin(&run->sender, host->started_ns, run->map->ranges, run->map->nr,
+			   &run->meta, 0);
+	pr_emerg("sending dump %*phN on %u of %u paths; %u relays answered while armed%s\n",
+		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
+		 dcast_relays_known(&run->sender, false),
+		 host->may_receive ? "" : "; an allocator's lock is held, so no replies are read");
+	return 0;
+}
+
+static void dcast_dump_report(struct dcast_host *host)
+{
+	const struct dcast_sender *s = &host->panic->sender;
+	const struct dcast_stats *stats = dcast_sender_stats(s);
+	u64 ms = (dcast_now_ns() - host->started_ns) / NSEC_PER_MSEC;
+	unsigned int i;
+
+	for (i = 0; i < host->nr_paths; i++) {
+		const struct dcast_path *path = host->paths[i];
+
+		pr_emerg("path %s: %llu packets, %llu MiB, %llu refused, %llu skipped; %llu frames in, %llu for us%s\n",
+			 path->set.name, path->tx_frames, stats->bytes[i] >> 20, path->tx_busy,
+			 stats->skipped[i], path->rx_frames, path->rx_ours,
+			 path->locks_broken ? "; its lock was broken" : "");
+	}
+	pr_emerg("%s: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, %u of %u relays have it all, %llu.%llu s\n",
+		 dcast_sender_committed(s) ? "dump committed" : "dump sent", stats->blocks,
+		 stats->raw_bytes >> 20, stats->encoded_bytes >> 20, stats->unreadable_pages,
+		 dcast_relays_known(s, true), dcast_relays_known(s, false), ms / 1000,
+		 ms % 1000 / 100);
+}
+
+/*
+ * The dump, on its own stack.
+ * Context: panic.
+ */
+static void __used dcast_dump(struct dcast_host *host)
+{
+	struct dcast_sender *s = &host->panic->sender;
+	u64 limit = host->set.engine.time_limit_ns;
+
+	if (dcast_dump_begin(host))
+		return;
+	while (dcast_sender_phase(s) != DCAST_PHASE_DONE) {
+		u64 now = dcast_now_ns();
+		unsigned int sent;
+
+		/* The engine keeps the limit; twice it is the bound on an engine that does not. */
+		if (limit && now - host->started_ns > 2 * limit)
+			break;
+		sent = dcast_sender_step(s, now);
+		dcast_poll_all(host);
+		touch_nmi_watchdog();
+		if (now - host->talked_ns >= DCAST_TALK_NS)
+			dcast_talk(host, now);
+		if (!sent)
+			dcast_pause(now, dcast_sender_wake_ns(s));
+	}
+	dcast_drain(host);
+	dcast_dump_report(host);
+}
+
+/*
+ * Calls dcast_dump() on the stack that was kept for it: how much of the present one is left,
+ * and whether it is whole, nobody knows. The old stack pointer is the new stack's first word,
+ * which is how the kernel's own stack switches look to its unwinder.
+ */
+static noinline void dcast_call_on_stack(struct dcast_host *host)
+{
+#ifdef CONFIG_X86_64
+	void *top = host->stack + DCAST_STACK_BYTES - 2 * sizeof(long);
+	struct dcast_host *arg = host;
+
+	asm volatile("movq	%%rsp, (%[top])\n\t"
+		     "movq	%[top], %%rsp\n\t"
+		     "call	dcast_dump\n\t"
+		     "popq	%%rsp\n"
+		     : [top] "+b" (top), "+D" (arg), ASM_CALL_CONSTRAINT
+		     :
+		     : "cc", "memory", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11");
+#else
+	dcast_dump(host);
+#endif
+}
+
+/*
+ * First in the chain.
+ * Context: panic.
+ */
+static int dcast_panic(struct notifier_block *nb, unsigned long event, void *message)
+{
+	struct dcast_host *host = smp_load_acquire(&dcast_armed);
+
+	if (!host)
+		return NOTIFY_DONE;
+	if (atomic_xchg(&dcast_entered, 1)) {
+		pr_emerg("a second fault ends the dump; relays keep what they have\n");
+		return NOTIFY_DONE;
+	}
+	host->entry_count = preempt_count();
+	crash_setup_regs(&host->regs, NULL);
+	dcast_regs_to_panic(host, &host->regs);
+	strscpy(host->reason, message ? (const char *)message : "", sizeof(host->reason));
+	/* Drivers expect bottom halves off; going back must not run them, so no local_bh_enable(). */
+	preempt_count_add(SOFTIRQ_DISABLE_OFFSET);
+	rcu_read_lock();
+	dcast_call_on_stack(host);
+	rcu_read_unlock();
+	preempt_count_sub(SOFTIRQ_DISABLE_OFFSET);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block dcast_panic_nb = {
+	.notifier_call = dcast_panic,
+	.priority = INT_MAX,
+};
+
+int dcast_panic_init(void)
+{
+	return atomic_notifier_chain_register(&panic_notifier_list, &dcast_panic_nb);
+}
+
+void dcast_panic_exit(void)
+{
+	atomic_notifier_chain_unregister(&panic_notifier_list, &dcast_panic_nb);
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What stopped processors hold. A driver that receives refills its ring from the page and
+ * slab allocators, and would wait for ever for a lock of theirs that a stopped processor has.
+ *
+ * Zones' locks can be looked at. The slab allocator's cannot, from a module. But they are all
+ * taken with interrupts off, so that a processor stopped by an interrupt holds none; one
+ * stopped by NMI that holds any spinlock has a preemption count, and then the stack that it
+ * was stopped on names what it was doing.
+ */
+#include "dumpcast.h"
+
+#include <linux/cpumask.h>
+#include <linux/elf.h>
+#include <linux/elfcore.h>
+#include <linux/kallsyms.h>
+#include <linux/mmzone.h>
+#include <linux/nodemask.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+
+/* Locks of stopped processors stay as they are; our own come and go. */
+#define DCAST_PROBE_NS		(500 * NSEC_PER_USEC)
+
+static bool dcast_zone_locks_free(void)
+{
+	int node, i;
+
+	for_each_online_node(node) {
+		pg_data_t *pgdat = NODE_DATA(node);
+
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &pgdat->node_zones[i];
+
+			if (populated_zone(zone) && spin_is_locked(&zone->lock))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count)
+{
+	/* 64701838bf05 ("x86/percpu: Move preempt_count next to current_task"), 6.2. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	*task = per_cpu(pcpu_hot.current_task, cpu);
+	*count = per_cpu(pcpu_hot.preempt_count, cpu);
+#else
+	*task = per_cpu(current_task, cpu);
+	*count = per_cpu(__preempt_count, cpu);
+#endif
+}
+
+/* Parts of the names of functions that run with an allocator's lock held. */
+static const char *const dcast_allocators[] = {
+	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
+	"buddy", "free_one_page", "__free_pages",
+};
+
+/*
+ * Whether a stack has a return address into the allocators at or above sp. Old addresses that
+ * nothing has overwritten count as well: a false alarm costs the way back, no more. At the end
+ * of an interrupt stack is the place where the stack below it goes on.
+ */
+static bool dcast_stack_allocates(unsigned long sp)
+{
+	unsigned long value = 0, last = 0, left = 2 * THREAD_SIZE / sizeof(long);
+	char name[KSYM_SYMBOL_LEN];
+	unsigned int i, hops = 0;
+
+	for (sp = ALIGN(sp, sizeof(long)); left--; sp += sizeof(long)) {
+		if (get_kernel_nofault(value, (unsigned long *)sp)) {
+			if (hops++ || !last || (last & 7))
+				return false;
+			sp = last - sizeof(long);
+			continue;
+		}
+		last = value;
+		if (value < __START_KERNEL_map || value >= MODULES_END)
+			continue;
+		sprint_symbol_no_offset(name, value);
+		for (i = 0; i < ARRAY_SIZE(dcast_allocators); i++)
+			if (strstr(name, dcast_allocators[i]))
+				return true;
+	}
+	return false;
+}
+
+/* Whether a processor that was stopped may hold a lock of the allocators. */
+static bool dcast_cpu_may_allocate(unsigned int cpu)
+{
+	const struct task_struct *task;
+	struct elf_prstatus status;
+	unsigned int count;
+
+	dcast_cpu_state(cpu, &task, &count);
+	if (!task || !(count & NMI_MASK))
+		return false;
+	/* The idle loop has a count of its own. */
+	if ((count & PREEMPT_MASK) <= (is_idle_task(task) ? 1 : 0) && !(count & SOFTIRQ_MASK))
+		return false;
+	return !dcast_note_saved(cpu, &status) ||
+	       dcast_stack_allocates(((struct pt_regs *)&status.pr_reg)->sp);
+}
+
+/*
+ * Looks once at what the stopped processors, and the one that panicked, were doing.
+ * count is the preemption count with which the panic hook was entered.
+ * Context: panic.
+ */
+void dcast_probe_begin(struct dcast_host *host, unsigned int count)
+{
+	unsigned int cpu;
+
+	host->may_receive = true;
+	host->probed_ns = 0;
+	/* panic() itself counts one. */
+	if ((count & PREEMPT_MASK) > 1 && dcast_stack_allocates(host->regs.sp))
+		host->may_receive = false;
+	for_each_present_cpu(cpu)
+		if (cpu != raw_smp_processor_id() && dcast_cpu_may_allocate(cpu))
+			host->may_receive = false;
+}
+
+/*
+ * Whether the driver may be asked to receive now.
+ * Context: panic.
+ */
+bool dcast_probe_rx_safe(struct dcast_host *host)
+{
+	u64 now = dcast_now_ns();
+
+	if (!host->may_receive)
+		return false;
+	if (!host->probed_ns || now - host->probed_ns >= DCAST_PROBE_NS) {
+		host->probed_ns = now;
+		host->zones_free = dcast_zone_locks_free();
+	}
+	return host->zones_free;
+}

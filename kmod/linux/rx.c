@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Polling the card: completions of what was sent, and frames that came in.
+ *
+ * The driver's NAPI poll function is called as netpoll does, with NAPI_STATE_NPSVC set, so
+ * that it neither re-enables its interrupt nor takes itself off a list. With a budget of 0
+ * drivers complete transmissions only. With a budget they receive, which refills the ring
+ * from the page allocator: that is allowed only while dcast_probe_rx_safe() says so.
+ *
+ * Received frames end on napi->rx_list, since GRO is switched off for the device by then,
+ * and are taken off before the list is long enough (8) to be handed to the network stack.
+ * A driver that bypasses the list meets our rx_handler.
+ */
+#include "dumpcast.h"
+
+#include <linux/if_vlan.h>
+#include <linux/interrupt.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/irq.h>
+#include <linux/irqdesc.h>
+#include <linux/udp.h>
+#include <linux/version.h>
+#include <net/ip.h>
+#include <net/ipv6.h>
+/* "net: move struct netdev_rx_queue out of netdevice.h", 6.6. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#include <net/netdev_rx_queue.h>
+#endif
+
+#define DCAST_RX_BUDGET		4
+#define DCAST_POLL_NS		(100 * NSEC_PER_USEC)
+
+struct dcast_rx_frame {
+	const u8 *l3;
+	unsigned int len;		/* bytes of l3 that were copied */
+	__be16 proto;
+	u16 vlan;
+	bool tagged;
+};
+
+static bool dcast_rx_udp(struct dcast_host *host, struct dcast_path *path, struct sk_buff *skb,
+			 const struct dcast_rx_frame *frame, unsigned int l3_at)
+{
+	const struct udphdr *udp;
+	unsigned int udp_at, len;
+
+	if (path->v6) {
+		const struct ipv6hdr *ip = (const struct ipv6hdr *)frame->l3;
+
+		if (frame->proto != htons(ETH_P_IPV6) || frame->len < sizeof(*ip) + sizeof(*udp) ||
+		    ip->version != 6 || ip->nexthdr != IPPROTO_UDP ||
+		    !ipv6_addr_equal(&ip->daddr, &path->source.v6))
+			return false;
+		udp_at = sizeof(*ip);
+	} else {
+		const struct iphdr *ip = (const struct iphdr *)frame->l3;
+
+		if (frame->proto != htons(ETH_P_IP) || frame->len < sizeof(*ip) + sizeof(*udp) ||
+		    ip->version != 4 || ip->ihl < 5 || ip->protocol != IPPROTO_UDP ||
+		    ip->daddr != path->source.v4 || (ip->frag_off & htons(IP_MF | IP_OFFSET)))
+			return false;
+		udp_at = ip->ihl * 4;
+		if (frame->len < udp_at + sizeof(*udp))
+			return false;
+	}
+	udp = (const struct udphdr *)(frame->l3 + udp_at);
+	len = ntohs(udp->len);
+	if (udp->dest != htons(path->set.source_port) || len < sizeof(*udp))
+		return false;
+	len -= sizeof(*udp);
+	/* What the MAC covers needs no checksum; what it does not cover is not believed. */
+	if (len > sizeof(host->rx_payload) ||
+	    skb_copy_bits(skb, l3_at + udp_at + sizeof(*udp), host->rx_payload, len))
+		return true;
+	path->rx_ours++;
+	dcast_sender_input(&host->panic->sender, dcast_now_ns(), path->index, host->rx_payload,
+			   len);
+	return true;
+}
+
+/* One frame, skb->data at its Ethernet header. */
+static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev,
+			   struct sk_buff *skb)
+{
+	struct dcast_rx_frame frame = {};
+	const struct ethhdr *eth = (const struct ethhdr *)host->rx_head;
+	unsigned int i, l3_at = ETH_HLEN, got = min_t(unsigned int, skb->len,
+						      sizeof(host->rx_head));
+
+	if (got < ETH_HLEN || skb_copy_bits(skb, 0, host->rx_head, got))
+		return;
+	frame.proto = eth->h_proto;
+	if (skb_vlan_tag_present(skb)) {
+		frame.tagged = true;
+		frame.vlan = skb_vlan_tag_get_id(skb);
+	} else if (frame.proto == htons(ETH_P_8021Q) && got >= ETH_HLEN + VLAN_HLEN) {
+		const struct vlan_hdr *vlan = (const struct vlan_hdr *)(host->rx_head + ETH_HLEN);
+
+		frame.tagged = true;
+		frame.vlan = ntohs(vlan->h_vlan_TCI) & VLAN_VID_MASK;
+		frame.proto = vlan->h_vlan_encapsulated_proto;
+		l3_at += VLAN_HLEN;
+	}
+	frame.l3 = host->rx_head + l3_at;
+	frame.len = got - l3_at;
+	for (i = 0; i < host->nr_paths; i++) {
+		struct dcast_path *path = host->paths[i];
+
+		if (path->dev != dev || path->tagged != frame.tagged ||
+		    (frame.tagged && path->vlan != frame.vlan))
+			continue;
+		if (dcast_rx_udp(host, path, skb, &frame, l3_at) ||
+		    dcast_neighbour_answer(path, frame.l3, frame.len, frame.proto, eth->h_source))
+			return;
+	}
+}
+
+static void dcast_rx_take(struct dcast_host *host, struct dcast_path *path, struct sk_buff *skb)
+{
+	path->rx_frames++;
+	/* eth_type_trans() has moved data past the Ethernet header. */
+	if (skb_mac_header_was_set(skb) && skb_mac_header(skb) < skb->data)
+		__skb_push(skb, skb->data - skb_mac_header(skb));
+	dcast_rx_frame(host, path->dev, skb);
+}
+
+/* For drivers that hand frames to the stack one by one. */
+static rx_handler_result_t dcast_rx_handler(struct sk_buff **pskb)
+{
+	struct dcast_path *path = rcu_dereference((*pskb)->dev->rx_handler_data);
+
+	dcast_rx_take(dcast_armed, path, *pskb);
+	kfree_skb(*pskb);
+	return RX_HANDLER_CONSUMED;
+}
+
+static void dcast_rx_drain(struct dcast_host *host, struct dcast_path *path,
+			   struct napi_struct *napi)
+{
+	struct sk_buff *skb, *next;
+
+	list_for_each_entry_safe(skb, next, &napi->rx_list, list) {
+		skb_list_del_init(skb);
+		dcast_rx_take(host, path, skb);
+		/* Back to this processor's cache of packet heads, where the next one comes from. */
+		napi_consume_skb(skb, DCAST_RX_BUDGET);
+	}
+	napi->rx_count = 0;
+}
+
+/*
+ * Some drivers (e1000e with MSI-X) complete transmissions in their interrupt handler only.
+ * Their poll controller runs it, between disable_hardirq() and enable_irq(), which would wait
+ * for a handler that a stopped processor is in, or for that interrupt's lock.
+ */
+static void dcast_poll_controller(struct dcast_path *path)
+{
+	const struct net_device_ops *ops = path->dev->netdev_ops;
+	unsigned int i;
+
+	if (!ops->ndo_poll_controller)
+		return;
+	for (i = 0; i < path->nr_irqs; i++) {
+		struct irq_data *data = irq_get_irq_data(path->irqs[i]);
+
+		if (!data)
+			continue;
+		if (raw_spin_is_locked(&irq_data_to_desc(data)->lock))
+			return;
+		/* Nobody is left to finish that handler. */
+		if (irqd_irq_inprogress(data))
+			ACCESS_PRIVATE(data->common, state_use_accessors) &= ~IRQD_IRQ_INPROGRESS;
+	}
+	ops->ndo_poll_controller(path->dev);
+}
+
+static void dcast_poll_napi(struct dcast_host *host, struct dcast_path *path,
+			    struct napi_struct *napi, int budget)
+{
+	/* Set already: disabled by the driver, which then has no rings to look at. */
+	if (test_and_set_bit(NAPI_STATE_NPSVC, &napi->state))
+		return;
+	napi->poll(napi, budget);
+	dcast_rx_drain(host, path, napi);
+	clear_bit(NAPI_STATE_NPSVC, &napi->state);
+}
+
+/*
+ * Completes what was sent on the path's device, and receives when that is safe. Cheap when
+ * called often: it looks at the card at most once in DCAST_POLL_NS, unless the ring is short.
+ * Context: panic; bottom halves off.
+ */
+void dcast_poll(struct dcast_host *host, struct dcast_path *path)
+{
+	struct net_device *dev = READ_ONCE(path->dev);
+	u64 now = dcast_now_ns();
+	struct napi_struct *napi;
+	int budget = 0;
+
+	if (!dev || !netif_running(dev) || !netif_device_present(dev))
+		return;
+	if (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path))
+		return;
+	if (!dcast_tx_locks_free(path))
+		return;
+	path->poll_ns = now;
+	if (dcast_probe_rx_safe(host))
+		budget = DCAST_RX_BUDGET;
+	else
+		path->rx_skipped++;
+	dcast_poll_controller(path);
+	list_for_each_entry(napi, &dev->napi_list, dev_list)
+		dcast_poll_napi(host, path, napi, budget);
+}
+
+/*
+ * Makes the device hand every frame to us, by itself. Nothing of this is done while the host
+ * lives: there GRO, packet steering, a bridge or a bond keep what is theirs.
+ * Context: panic; the other processors are stopped, so that no lock is needed.
+ */
+void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path)
+{
+	struct net_device *dev = READ_ONCE(path->dev);
+	struct napi_struct *napi;
+
+	if (!dev)
+		return;
+	dev->features &= ~(NETIF_F_GRO | NETIF_F_LRO | NETIF_F_GRO_HW);
+	rcu_assign_pointer(dev->rx_handler_data, path);
+	rcu_assign_pointer(dev->rx_handler, dcast_rx_handler);
+#ifdef CONFIG_RPS
+	{
+		unsigned int i;
+
+		for (i = 0; i < dev->num_rx_queues; i++)
+			RCU_INIT_POINTER(dev->_rx[i].rps_map, NULL);
+	}
+#endif
+	/* What a poll before the panic left there is not ours, and would fill the list up. */
+	list_for_each_entry(napi, &dev->napi_list, dev_list)
+		INIT_LIST_HEAD(&napi->rx_list), napi->rx_count = 0;
+}

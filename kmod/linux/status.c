@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What `status` prints: lines of words "key=value", the first word of a line says what it is
+ * about. Values with spaces are in double quotes; no value holds a quote or a control
+ * character. dumpcast-arm turns it into a table or JSON.
+ *
+ *   host state=armed dump_id=... held_bytes=... symbol_size=... relays=...
+ *   path index=0 name=... device=... up=1 resolved=1/1 sent=... errors=... error="..."
+ *   relay id=... name=... lanes=... pace_kib_s=... heard_ms.0=...
+ *   test ok=1 error=0 relays=2 packets=... ms=...
+ */
+#include "dumpcast.h"
+
+#include <linux/ctype.h>
+
+struct dcast_out_text {
+	char *at;
+	size_t cap, len;
+};
+
+static __printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...)
+{
+	va_list args;
+	size_t left = out->cap - out->len;
+
+	va_start(args, fmt);
+	out->len += out->at ? vscnprintf(out->at + out->len, left, fmt, args) :
+			      vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+}
+
+/* Relays' names come off the network. */
+static void dcast_print_quoted(struct dcast_out_text *out, const char *key, const char *text,
+			       size_t cap)
+{
+	size_t i;
+
+	dcast_print(out, " %s=\"", key);
+	for (i = 0; i < cap && text[i]; i++)
+		dcast_print(out, "%c", isascii(text[i]) && isprint(text[i]) && text[i] != '"' ?
+				       text[i] : '?');
+	dcast_print(out, "\"");
+}
+
+/* Writes an address as text. */
+void dcast_addr_text(const struct dcast_addr *addr, char *out, size_t cap)
+{
+	if (addr->family == AF_INET6)
+		snprintf(out, cap, "%pI6c", &addr->v6);
+	else if (addr->family == AF_INET)
+		snprintf(out, cap, "%pI4", &addr->v4);
+	else
+		snprintf(out, cap, "-");
+}
+
+static void dcast_print_path(struct dcast_out_text *out, const struct dcast_path *path)
+{
+	unsigned int i, resolved = 0;
+	char text[64];
+
+	for (i = 0; i < path->set.nr_targets; i++)
+		resolved += path->targets[i].resolved;
+	dcast_addr_text(&path->source, text, sizeof(text));
+	dcast_print(out, "path index=%u name=%s device=%s card=%s source=%s up=%d resolved=%u/%u",
+		    path->index, path->set.name, path->set.device,
+		    path->dev ? path->dev->name : "-", text, dcast_path_usable(path), resolved,
+		    path->set.nr_targets);
+	dcast_print(out, " ring=%u sent=%llu errors=%llu", path->ring_size, path->sock_sent,
+		    path->sock_errors);
+	dcast_addr_text(&path->set.targets[0], text, sizeof(text));
+	dcast_print(out, " destination=%s", text);
+	dcast_print_quoted(out, "error", path->error, sizeof(path->error));
+	dcast_print(out, "\n");
+}
+
+static void dcast_print_relay(struct dcast_out_text *out, const struct dcast_host *host,
+			      const struct dcast_relay_info *relay)
+{
+	u64 now = dcast_now_ns();
+	unsigned int i;
+
+	dcast_print(out, "relay id=%016llx", relay->id);
+	dcast_print_quoted(out, "name", relay->name, sizeof(relay->name));
+	dcast_print(out, " lanes=%llx pace_kib_s=%u", relay->lane_mask, relay->pace_kib_s);
+	for (i = 0; i < host->nr_paths; i++)
+		if (relay->heard_ns[i])
+			dcast_print(out, " heard_ms.%u=%llu", i,
+				    (now - min(now, relay->heard_ns[i])) / NSEC_PER_MSEC);
+	dcast_print(out, "\n");
+}
+
+/*
+ * Writes the status to out, or only measures it when out is NULL. Bytes.
+ * Context: process, under dcast_config_lock.
+ */
+ssize_t dcast_status_print(char *buf, size_t cap)
+{
+	struct dcast_out_text out = { .at = buf, .cap = cap };
+	struct dcast_host *host = dcast_armed;
+	const struct dcast_relay_info *relay;
+	const struct dcast_stats *stats;
+	unsigned int i, relays = 0;
+
+	if (!host) {
+		dcast_print(&out, "host state=disarmed\n");
+		return out.len;
+	}
+	mutex_lock(&host->lock);
+	while (dcast_sender_relay(&host->armed->sender, relays))
+		relays++;
+	stats = dcast_sender_stats(&host->armed->sender);
+	dcast_print(&out, "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
+		    DCAST_ID_BYTES, host->dump_ids[host->dump_slot], host->held_bytes,
+		    host->set.engine.symbol_size, host->map->bytes, relays, stats->rx_bad_mac,
+		    stats->rx_bad_format);
+	for (i = 0; i < host->nr_paths; i++)
+		dcast_print_path(&out, host->paths[i]);
+	for (i = 0; (relay = dcast_sender_relay(&host->armed->sender, i)); i++)
+		dcast_print_relay(&out, host, relay);
+	if (host->test.ran)
+		dcast_print(&out, "test ok=%d error=%d relays=%u packets=%llu ms=%llu\n",
+			    !host->test.error, host->test.error, host->test.relays,
+			    host->test.packets, host->test.duration_ns / NSEC_PER_MSEC);
+	mutex_unlock(&host->lock);
+	return out.len;
+}
