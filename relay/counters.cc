@@ -25,7 +25,7 @@ uint64_t SumOf(const Counters& counters, Counter first, Counter last) {
   return sum;
 }
 
-std::string Compare(std::string_view what, uint64_t whole, uint64_t parts) {
+std::string Compare(const char* what, uint64_t whole, uint64_t parts) {
   if (whole == parts) return "";
   return absl::StrCat(what, ": ", whole, ", but its parts sum to ", parts);
 }
@@ -51,7 +51,8 @@ std::string Counters::ToString() const {
   std::string out;
   for (size_t i = 0; i < kCounterCount; ++i) {
     if (values_[i] == 0) continue;
-    absl::StrAppend(&out, out.empty() ? "" : " ", kRows[i].name, "=", values_[i]);
+    if (!out.empty()) out += ' ';
+    out.append(kRows[i].name).append("=").append(std::to_string(values_[i]));
   }
   return out;
 }

@@ -35,12 +35,12 @@ namespace dumpcast {
   X(kDuplicate, "symbols_duplicate", "another path or origin had brought it")                    \
   X(kHeld, "symbols_held", "of a block that was held already")                                   \
   X(kSealed, "symbols_sealed", "of a sealed dump")                                               \
-  X(kDeclined, "symbols_declined", "of a deleted or evicted dump, or one dump too many")         \
+  X(kDeclined, "symbols_declined", "of a deleted or evicted dump, or of one too many")         \
   X(kMemory, "symbols_memory", "no memory for another block")                                    \
+  X(kStoreFull, "symbols_store_full", "the store refuses blocks, or its queue is full")          \
   X(kMismatch, "symbols_mismatch", "contradicting the lengths of an earlier symbol of the block") \
   /* symbols_stored = the next group + those waiting in incomplete blocks */                     \
   X(kInBlocks, "stored_in_blocks", "became a block")                                             \
-  X(kSpare, "stored_spare", "arrived in time and were not needed")                               \
   X(kStale, "stored_stale", "of an encoding that another one of the same block overtook")        \
   X(kEvicted, "stored_evicted", "dropped with the oldest incomplete block, for memory")          \
   X(kBadDigest, "stored_bad_digest", "of a block whose digest was wrong")                        \
@@ -54,7 +54,6 @@ namespace dumpcast {
   X(kBlocksEvicted, "blocks_evicted", "incomplete blocks dropped for memory")                    \
   X(kBlocksBadDigest, "blocks_bad_digest", "blocks whose digest was wrong")                      \
   X(kStoreRefused, "store_refused", "blocks that the store refused")                             \
-  X(kPathLost, "path_lost", "packets missing by seq, all paths")                                 \
   X(kSocketDrops, "socket_drops", "datagrams that the kernel dropped at the socket")             \
   X(kNaks, "naks_sent", "NAKs sent, counted once for all paths")                                 \
   X(kNakBlocks, "nak_blocks", "blocks asked for in NAKs")                                        \

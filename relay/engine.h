@@ -15,7 +15,7 @@
 // outside, one per lane thread, so that MACs are checked in parallel.
 //
 // Invariants:
-// - counters().Check() holds between calls.
+// - CheckCounters() is empty between calls.
 // - A COMMIT leaves only after StoreDone(OK) of the kFlush that follows the last expected block,
 //   and of the kSeal after it.
 // - Memory of incomplete blocks never exceeds the configured bounds.
@@ -33,53 +33,13 @@
 #include "absl/status/status.h"
 #include "protos/wire/auth.h"
 #include "relay/counters.h"
+#include "relay/engine_config.h"
 #include "relay/packets.h"
 #include "relay/verify.h"
 #include "store/ids.h"
 #include "store/receive_status.h"
 
 namespace dumpcast {
-
-struct EngineConfig {
-  uint64_t relay_id = 0;         // origin of what this relay sends; kept over restarts
-  std::string name;              // at most 63 bytes are told to hosts
-  uint64_t first_seq = 1;        // above every seq sent before a restart, e.g. unix microseconds
-  uint64_t lane_mask = 1;        // lanes that the rim has joined
-  bool has_peers = false;        // changed later by SetPeers()
-
-  // Memory of incomplete blocks, bytes.
-  uint64_t dump_memory_bytes = 64ull << 20;
-  uint64_t total_memory_bytes = 256ull << 20;
-  // Encoded bytes handed to the store and not yet put.
-  uint64_t store_queue_bytes = 128ull << 20;
-  // Dumps being received at a time; further ones are declined.
-  uint32_t max_dumps = 256;
-
-  // Gaps. A block is missing when the walk has passed it, or it has begun, and nothing of it has
-  // come for this long.
-  TimeNs gap_quiet_ns = 40 * kMillisecond;
-  // Nothing at all from the sender for this long: everything it has named is due.
-  TimeNs stall_ns = 400 * kMillisecond;
-  // First repeat of a request for one block; doubles up to repair_max_ns, each with +-50 % jitter.
-  TimeNs repair_first_ns = 150 * kMillisecond;
-  TimeNs repair_max_ns = 3 * kSecond;
-  // A block that another relay asked for is not asked for again for this long.
-  TimeNs suppress_ns = 120 * kMillisecond;
-  // NAK packets per second to one sender, and blocks that may be asked for and not yet have come.
-  uint32_t naks_per_second = 200;
-  uint32_t repair_window_blocks = 1024;
-  // Largest NAK, bytes of UDP payload.
-  uint32_t nak_bytes = 1400;
-
-  // Store.
-  TimeNs flush_ns = 2 * kSecond;
-  uint64_t flush_bytes = 64ull << 20;
-
-  // The sender is gone when nothing came for silent_ns; the dump is sealed incomplete when, after
-  // that, neither it nor a peer has brought a block for seal_ns.
-  TimeNs silent_ns = 15 * kSecond;
-  TimeNs seal_ns = 30 * kSecond;
-};
 
 // A dump found in the store when the relay starts.
 struct RestoredDump {
@@ -124,13 +84,15 @@ class Engine {
 
   // ---- out ----
   std::vector<Reply> TakeReplies();
-  std::vector<StoreOp> TakeStoreOps();
+  std::vector<StoreOp> TakeStoreOps(TimeNs now);
   std::vector<PeerFetch> TakePeerFetches();
   std::vector<Event> TakeEvents();
   TimeNs WakeNs() const;
 
   // ---- look ----
   const Counters& counters() const;
+  // Empty when the counters' sums close, else which one does not.
+  std::string CheckCounters() const;
   struct DumpView {
     DumpKey key;
     bool sealed = false, complete = false, declined = false, sender_gone = false, end_heard = false;
@@ -139,7 +101,7 @@ class Engine {
   };
   std::optional<DumpView> GetDump(const DumpKey& dump) const;
   std::vector<DumpView> ListDumps() const;
-  std::optional<ReceiveStatus> GetReceiveStatus(TimeNs now, const DumpKey& dump) const;
+  std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const;
   uint32_t PathsHeard(TimeNs now, const Id16& host_id) const;
   // Bytes of incomplete blocks, all dumps.
   uint64_t assembly_bytes() const;

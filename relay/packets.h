@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "store/block_set.h"
 #include "store/ids.h"
 
 namespace dumpcast {
@@ -48,7 +49,8 @@ struct StoreOp {
     kOpenDump,  // make the dump's record, or clear its seal; durable before the next op
     kPut,       // BlockSink::PutBlock()
     kFlush,     // BlockSink::Flush()
-    kSeal,      // write the seal and the committed lanes; only after the kFlush before it was OK
+    kCommit,    // write the committed lanes into the record; follows a kFlush that was OK
+    kSeal,      // write the seal and the committed lanes; when complete, follows a kFlush that was OK
     kHost,      // write the host's record
   };
   Kind kind = Kind::kPut;
@@ -61,7 +63,7 @@ struct StoreOp {
   // kPut.
   BlockKey key;
   std::string encoded;
-  // kSeal.
+  // kSeal; of these kCommit has the lanes only.
   bool complete = false;
   std::string reason;
   uint64_t committed_lanes = 0;
@@ -72,14 +74,6 @@ struct StoreOp {
   uint32_t paths = 0;
   uint32_t interval_ms = 0;
   bool disarmed = false;
-};
-
-// Blocks first..first+count-1 of a class.
-struct BlockRun {
-  uint8_t block_class = 0;
-  uint64_t first = 0;
-  uint64_t count = 0;
-  auto operator<=>(const BlockRun&) const = default;
 };
 
 // Blocks to fetch from peers; answered by Engine::PeerFetched() with the same id, also when no

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/assemble.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+namespace dumpcast {
+namespace {
+
+// Book-keeping of one encoding, so that many tiny blocks are bounded as well.
+constexpr uint64_t kEncodingOverheadBytes = 256;
+
+uint64_t LowBits(unsigned n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
+
+}  // namespace
+
+uint64_t Assembler::Partial::wanted() const {
+  uint64_t missing = ~have & LowBits(k);
+  uint64_t wanted = 0;
+  for (int need = k - std::popcount(have); need > 0 && missing != 0; --need) {
+    wanted |= missing & -missing;
+    missing &= missing - 1;
+  }
+  return wanted;
+}
+
+Assembler::Assembler(AssemblyBudget* budget, Counters* counters)
+    : budget_(budget), counters_(counters) {
+  budget_->assemblers_.push_back(this);
+}
+
+Assembler::~Assembler() {
+  while (!encodings_.empty()) Remove(encodings_.begin(), Counter::kForgotten);
+  std::erase(budget_->assemblers_, this);
+}
+
+void Assembler::Remove(Encodings::iterator encoding, Counter why) {
+  const unsigned symbols = std::popcount(encoding->have);
+  counters_->Add(why, symbols);
+  budget_->waiting_symbols_ -= symbols;
+  budget_->used_ -= encoding->bytes;
+  used_ -= encoding->bytes;
+  const BlockName name{encoding->key.block_class, encoding->key.number};
+  const auto it = by_name_.find(name);
+  std::erase(it->second, encoding);
+  if (it->second.empty()) by_name_.erase(it);
+  encodings_.erase(encoding);
+}
+
+bool Assembler::MakeRoom(uint64_t bytes, const Encoding* keep) {
+  const auto evict = [keep](Assembler* from) {
+    auto oldest = from->encodings_.begin();
+    if (oldest != from->encodings_.end() && &*oldest == keep) ++oldest;
+    if (oldest == from->encodings_.end()) return false;
+    from->counters_->Add(Counter::kBlocksEvicted);
+    from->Remove(oldest, Counter::kEvicted);
+    return true;
+  };
+  while (used_ + bytes > budget_->dump_bytes_)
+    if (!evict(this)) return false;
+  while (budget_->used_ + bytes > budget_->total_bytes_) {
+    Assembler* victim = nullptr;
+    for (Assembler* a : budget_->assemblers_) {
+      if (a->encodings_.empty() || (a == this && keep != nullptr && a->encodings_.size() == 1))
+        continue;
+      if (victim == nullptr || a->encodings_.front().birth < victim->encodings_.front().birth)
+        victim = a;
+    }
+    if (victim == nullptr || !evict(victim)) return false;
+  }
+  return true;
+}
+
+Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payload,
+                       const dcast_keys& keys, std::optional<Block>* block) {
+  const auto count = [this](Counter outcome) {
+    counters_->Add(outcome);
+    return outcome;
+  };
+  const BlockName name{hdr.block_class, dcast_le64(hdr.number)};
+  const uint64_t digest = dcast_le64(hdr.digest);
+  const uint32_t encoded_len = dcast_le32(hdr.encoded_len);
+  const uint16_t symbol_size = dcast_le16(hdr.symbol_size);
+  const bool is_data = hdr.index < hdr.k;
+  // Data symbols have their room from the start; a parity symbol takes more.
+  const uint64_t data_bytes = uint64_t{hdr.k} * symbol_size;
+  const uint64_t parity_bytes = is_data ? 0 : payload.size();
+
+  Encodings::iterator encoding = encodings_.end();
+  if (const auto it = by_name_.find(name); it != by_name_.end())
+    for (const auto& candidate : it->second)
+      if (candidate->key.digest == digest) encoding = candidate;
+
+  if (encoding == encodings_.end()) {
+    const uint64_t bytes = data_bytes + parity_bytes + kEncodingOverheadBytes;
+    if (!MakeRoom(bytes, nullptr)) return count(Counter::kMemory);
+    Encoding fresh;
+    fresh.key = {name.block_class, name.number, digest};
+    fresh.encoded_len = encoded_len;
+    fresh.symbol_size = symbol_size;
+    fresh.k = hdr.k;
+    fresh.birth = ++budget_->births_;
+    fresh.bytes = bytes;
+    fresh.data.assign(data_bytes, '\0');
+    encodings_.push_back(std::move(fresh));
+    encoding = std::prev(encodings_.end());
+    by_name_[name].push_back(encoding);
+    used_ += bytes;
+    budget_->used_ += bytes;
+  } else {
+    if (encoding->encoded_len != encoded_len || encoding->symbol_size != symbol_size)
+      return count(Counter::kMismatch);
+    if (encoding->have >> hdr.index & 1) return count(Counter::kDuplicate);
+    if (parity_bytes != 0) {
+      if (!MakeRoom(parity_bytes, &*encoding)) return count(Counter::kMemory);
+      encoding->bytes += parity_bytes;
+      used_ += parity_bytes;
+      budget_->used_ += parity_bytes;
+    }
+  }
+
+  encoding->have |= uint64_t{1} << hdr.index;
+  encoding->last_ns = now;
+  ++budget_->waiting_symbols_;
+  if (is_data) {
+    std::memcpy(encoding->data.data() + size_t{hdr.index} * symbol_size, payload.data(),
+                payload.size());
+  } else {
+    encoding->parity.push_back({hdr.index, std::string(payload)});
+  }
+  if (std::popcount(encoding->have) >= encoding->k) *block = Finish(encoding, keys);
+  return count(Counter::kStored);
+}
+
+std::optional<Assembler::Block> Assembler::Finish(Encodings::iterator encoding,
+                                                  const dcast_keys& keys) {
+  Encoding& e = *encoding;
+  bool good = true;
+  if (!e.parity.empty())
+    good = RecoverData(e.data.data(), e.symbol_size, e.k, e.have, e.parity,
+                       std::min<uint32_t>(e.encoded_len, e.symbol_size));
+  good = good && dcast_block_digest(&keys, e.key.block_class, e.key.number, e.data.data(),
+                                    e.encoded_len) == e.key.digest;
+  if (!good) {
+    counters_->Add(Counter::kBlocksBadDigest);
+    Remove(encoding, Counter::kBadDigest);
+    return std::nullopt;
+  }
+  counters_->Add(Counter::kBlocks);
+  if (!e.parity.empty()) counters_->Add(Counter::kBlocksFec);
+  Block block{e.key, std::move(e.data)};
+  block.encoded.resize(e.encoded_len);
+  const BlockName name{e.key.block_class, e.key.number};
+  Remove(encoding, Counter::kInBlocks);
+  Drop(name);
+  return block;
+}
+
+void Assembler::Drop(const BlockName& name) {
+  for (auto it = by_name_.find(name); it != by_name_.end(); it = by_name_.find(name))
+    Remove(it->second.front(), Counter::kStale);
+}
+
+std::optional<Assembler::Partial> Assembler::Find(const BlockName& name) const {
+  const auto it = by_name_.find(name);
+  if (it == by_name_.end()) return std::nullopt;
+  const Encoding* best = nullptr;
+  TimeNs last_ns = 0;
+  for (const auto& encoding : it->second) {
+    last_ns = std::max(last_ns, encoding->last_ns);
+    // The newest encoding wins a tie: it is likelier to match what the sender reads now.
+    if (best == nullptr ||
+        encoding->k - std::popcount(encoding->have) <= best->k - std::popcount(best->have))
+      best = &*encoding;
+  }
+  return Partial{best->key.digest, best->have, best->k, last_ns};
+}
+
+std::vector<BlockName> Assembler::Quiet(TimeNs before, size_t limit) const {
+  std::vector<BlockName> quiet;
+  for (const Encoding& e : encodings_) {
+    if (quiet.size() >= limit) break;
+    if (e.last_ns < before) quiet.push_back({e.key.block_class, e.key.number});
+  }
+  return quiet;
+}
+
+}  // namespace dumpcast

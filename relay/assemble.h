@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Symbols to blocks. Symbols join only with symbols of the same block and digest; the first copy
+// of each counts, whichever path or origin brings it. Memory is bounded per dump and in all: the
+// oldest incomplete block goes first, since it can be asked for again.
+#ifndef DUMPCAST_RELAY_ASSEMBLE_H_
+#define DUMPCAST_RELAY_ASSEMBLE_H_
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "protos/wire/auth.h"
+#include "relay/counters.h"
+#include "relay/fec.h"
+#include "relay/packets.h"
+
+namespace dumpcast {
+
+// A block without its digest.
+struct BlockName {
+  uint8_t block_class = 0;
+  uint64_t number = 0;
+  auto operator<=>(const BlockName&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const BlockName& name) {
+    return H::combine(std::move(h), name.block_class, name.number);
+  }
+};
+
+// Memory of all assemblers together, and the counters that they share.
+class AssemblyBudget {
+ public:
+  AssemblyBudget(uint64_t total_bytes, uint64_t dump_bytes)
+      : total_bytes_(total_bytes), dump_bytes_(dump_bytes) {}
+  uint64_t used() const { return used_; }
+  uint64_t waiting_symbols() const { return waiting_symbols_; }
+
+ private:
+  friend class Assembler;
+  const uint64_t total_bytes_;
+  const uint64_t dump_bytes_;
+  uint64_t used_ = 0;
+  uint64_t waiting_symbols_ = 0;
+  uint64_t births_ = 0;
+  std::vector<class Assembler*> assemblers_;
+};
+
+// The incomplete blocks of one dump.
+class Assembler {
+ public:
+  // Both outlive the assembler.
+  Assembler(AssemblyBudget* budget, Counters* counters);
+  ~Assembler();
+  Assembler(const Assembler&) = delete;
+  Assembler& operator=(const Assembler&) = delete;
+
+  struct Block {
+    BlockKey key;
+    std::string encoded;
+  };
+  // One valid SYMBOL of a block that is not held. Counts it (kStored, kDuplicate, kMismatch,
+  // kMemory) and returns that; `block` is set when the block is whole and its digest right.
+  Counter Add(TimeNs now, const dcast_hdr& hdr, std::string_view payload, const dcast_keys& keys,
+              std::optional<Block>* block);
+
+  // The block is held by other means: its symbols are stale.
+  void Drop(const BlockName& name);
+
+  // What is incomplete, as repair needs it: of several encodings the one that has most.
+  struct Partial {
+    uint64_t digest = 0;
+    uint64_t have = 0;  // bit i: symbol i
+    uint8_t k = 0;
+    TimeNs last_ns = 0;  // newest symbol
+    // Data symbols to ask for so that k are there.
+    uint64_t wanted() const;
+  };
+  std::optional<Partial> Find(const BlockName& name) const;
+  // Blocks of which nothing has come since `before`, oldest first, at most `limit`.
+  std::vector<BlockName> Quiet(TimeNs before, size_t limit) const;
+  size_t blocks() const { return by_name_.size(); }
+
+ private:
+  struct Encoding {
+    BlockKey key;
+    uint32_t encoded_len = 0;
+    uint16_t symbol_size = 0;
+    uint8_t k = 0;
+    uint64_t have = 0;
+    uint64_t birth = 0;
+    uint64_t bytes = 0;
+    TimeNs last_ns = 0;
+    std::string data;
+    std::vector<ParitySymbol> parity;
+  };
+  using Encodings = std::list<Encoding>;  // oldest first
+
+  bool MakeRoom(uint64_t bytes, const Encoding* keep);
+  // Counts the waiting symbols as `why` and frees the memory.
+  void Remove(Encodings::iterator encoding, Counter why);
+  std::optional<Block> Finish(Encodings::iterator encoding, const dcast_keys& keys);
+
+  AssemblyBudget* budget_;
+  Counters* counters_;
+  Encodings encodings_;
+  uint64_t used_ = 0;
+  absl::flat_hash_map<BlockName, std::vector<Encodings::iterator>> by_name_;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_RELAY_ASSEMBLE_H_

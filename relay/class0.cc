@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/class0.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "protos/wire/bytes.h"
+#include "store/vmcore/block_codec.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr uint64_t kMetaNumber = 0;  // stream 0, chunk 0
+static_assert(DCAST_STREAM_META == 0);
+
+}  // namespace
+
+Class0::Class0() { meta_alone_.Add(kMetaNumber); }
+
+absl::Status Class0::Add(uint64_t number, std::string_view encoded) {
+  const uint64_t stream = number >> DCAST_STREAM_SHIFT;
+  if (stream != DCAST_STREAM_META && stream != DCAST_STREAM_PRESENCE) return absl::OkStatus();
+  if (number == kMetaNumber && meta_) return absl::OkStatus();
+  // An EMPTY class 0 block says that the stream could not be read.
+  if (encoded.empty()) return absl::DataLossError("the sender could not read it");
+  const absl::StatusOr<DecodedBlock> block = DecodeBlock(0, 0, encoded);
+  if (!block.ok()) return block.status();
+  dcast_meta meta;
+  uint32_t lanes = 0;
+  if (number == kMetaNumber && block->raw.size() >= sizeof(meta)) {
+    std::memcpy(&meta, block->raw.data(), sizeof(meta));
+    lanes = dcast_le32(meta.lanes);
+    if (lanes == 0 || lanes > DCAST_MAX_LANES)
+      return absl::DataLossError(absl::StrCat("META: wanted 1 to 64 lanes, found ", lanes));
+  }
+  if (!expected_.AddChunk(number, block->raw))
+    return absl::DataLossError(
+        absl::StrCat(stream == DCAST_STREAM_META ? "META" : "PRESENCE", " of ", block->raw.size(),
+                     " bytes names more than a dump can have, or is cut short"));
+  if (number == kMetaNumber) {
+    meta_ = meta;
+    lanes_ = lanes;
+  }
+  return absl::OkStatus();
+}
+
+const NumberSet& Class0::numbers(uint8_t block_class) const {
+  return block_class == 0 && !meta_ ? meta_alone_ : expected_.numbers(block_class);
+}
+
+uint64_t Class0::blocks() const {
+  return meta_ ? expected_.blocks() : expected_.blocks() + 1;
+}
+
+}  // namespace dumpcast

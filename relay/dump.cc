@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/dump.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "relay/reply.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr size_t kMaxSources = 32;                    // senders times paths
+constexpr TimeNs kLatelyNs = 5 * kSecond;             // a path heard within this gets replies
+constexpr TimeNs kBusyTickNs = 10 * kMillisecond;     // while packets come
+constexpr TimeNs kIdleTickNs = 100 * kMillisecond;
+constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
+constexpr TimeNs kSealRetryNs = kSecond;
+constexpr TimeNs kStoreFullNs = 2 * kSecond;
+constexpr uint64_t kMaxCheckedBlocks = 1 << 22;       // 256 GiB: sums of END beyond cost too much
+
+BlockName NameOf(const dcast_hdr& hdr) { return {hdr.block_class, dcast_le64(hdr.number)}; }
+
+}  // namespace
+
+Dump::Dump(Shared* shared, const DumpKey& key, uint16_t key_epoch, const dcast_keys& keys,
+           bool live, bool test)
+    : shared_(shared),
+      key_(key),
+      key_epoch_(key_epoch),
+      keys_(keys),
+      live_dump_(live),
+      test_(test),
+      live_(std::make_unique<Live>(shared)) {}
+
+void Dump::Open(TimeNs now) {
+  if (begun_ns_ == 0) begun_ns_ = progress_ns_ = now;
+  StoreOp op;
+  op.kind = StoreOp::Kind::kOpenDump;
+  op.dump = key_;
+  op.key_epoch = key_epoch_;
+  op.live = live_dump_;
+  op.test = test_;
+  op.committed_lanes = committed_;
+  shared_->store.Add(std::move(op));
+  wake_ns_ = now;
+}
+
+void Dump::Restore(TimeNs now, State state, uint64_t committed_lanes) {
+  state_ = state;
+  committed_ = committed_lanes;
+  begun_ns_ = progress_ns_ = now;
+  if (state == State::kComplete || state == State::kDeclined) live_.reset();
+  wake_ns_ = now;
+}
+
+void Dump::RestoreBlock(const BlockKey& key, std::string_view encoded) {
+  if (!live_ || key.block_class >= DCAST_CLASSES) return;
+  live_->held[key.block_class].Add(key.number);
+  NoteContent(key, encoded);
+}
+
+void Dump::NoteSource(TimeNs now, const Verified& packet) {
+  const std::pair<uint64_t, uint8_t> name(dcast_le64(packet.hdr.origin), packet.hdr.path);
+  auto it = sources_.find(name);
+  if (it == sources_.end()) {
+    if (sources_.size() >= kMaxSources)
+      sources_.erase(
+          std::min_element(sources_.begin(), sources_.end(), [](const auto& a, const auto& b) {
+            return a.second.heard_ns < b.second.heard_ns;
+          }));
+    it = sources_.try_emplace(name).first;
+  }
+  it->second.from = packet.from;
+  it->second.heard_ns = now;
+  ++it->second.packets;
+  heard_ns_ = now;
+  if (live_) live_->gaps.NoteHeard(now);
+  if (gone_ && !said_done_) gone_ = false;
+}
+
+void Dump::OnSymbol(TimeNs now, const Verified& packet) {
+  Counters& counters = shared_->counters;
+  if (state_ == State::kDeclined) return counters.Add(Counter::kDeclined);
+  if (state_ == State::kComplete) {
+    // Other relays are being served, and the sender may wait for this one's word.
+    counters.Add(Counter::kSealed);
+    if (now >= commit_next_ns_ + 10 * kCommitEveryNs) SendCommit(now);
+    return;
+  }
+  const dcast_hdr& hdr = packet.hdr;
+  const BlockName name = NameOf(hdr);
+  const bool repeat = (hdr.flags & DCAST_F_REPEAT) != 0;
+  live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
+  if (repeat) live_->repair.NoteRepeat(now);
+  Source& source = sources_[{dcast_le64(hdr.origin), hdr.path}];
+  if (Holds(name)) {
+    ++source.duplicates;
+    return counters.Add(Counter::kHeld);
+  }
+  if (now < shared_->store_full_until_ns ||
+      shared_->store.pending_bytes() >= shared_->config.store_queue_bytes)
+    return counters.Add(Counter::kStoreFull);
+  std::optional<Assembler::Block> block;
+  if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate)
+    ++source.duplicates;
+  if (block) Gain(now, block->key, std::move(block->encoded));
+}
+
+void Dump::OnEmpty(TimeNs now, const Verified& packet) {
+  if (!live_ || state_ == State::kDeclined) return;
+  const BlockName name = NameOf(packet.hdr);
+  const bool repeat = (packet.hdr.flags & DCAST_F_REPEAT) != 0;
+  live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
+  if (Holds(name) || now < shared_->store_full_until_ns) return;
+  shared_->counters.Add(Counter::kBlocksEmpty);
+  Gain(now, {name.block_class, name.number, 0}, "");
+}
+
+void Dump::OnEnd(TimeNs now, const Verified& packet) {
+  if (state_ == State::kComplete && now >= commit_next_ns_) SendCommit(now);
+  if (!live_) return;
+  dcast_end end;
+  std::memcpy(&end, packet.payload.data(), sizeof(end));
+  live_->ends[packet.hdr.lane] = end;
+  live_->gaps.NoteWalkDone();
+  if (!told_end_) {
+    told_end_ = true;
+    shared_->Tell(Event::Kind::kSenderDone, key_,
+                  absl::StrCat("the host has sent everything once; ", missing(),
+                               " blocks are missing here"));
+  }
+  if (committed_ != 0 && now >= commit_next_ns_) SendCommit(now);
+  wake_ns_ = now;
+}
+
+void Dump::OnAnnounce(TimeNs now, const dcast_announce& announce) {
+  announced_total_ = std::max(announced_total_, uint64_t{dcast_le64(announce.blocks_total)});
+  if (committed_ != 0 && now >= commit_next_ns_) SendCommit(now);
+  if (!live_) return;
+  if (announce.state == DCAST_ST_LINGER || announce.state == DCAST_ST_DONE)
+    live_->gaps.NoteWalkDone();
+  if (announce.state == DCAST_ST_DONE && !said_done_) {
+    said_done_ = gone_ = true;
+    gone_ns_ = now;
+    shared_->Tell(Event::Kind::kSenderDone, key_,
+                  absl::StrCat("the host has ended its dump; ", missing(),
+                               " blocks are missing here"));
+  }
+  wake_ns_ = now;
+}
+
+void Dump::OnHostElsewhere(TimeNs now) {
+  if (!receiving() || gone_ || heard_ns_ == 0) return;
+  gone_ = said_done_ = true;
+  gone_ns_ = now;
+  live_->gaps.NoteWalkDone();
+  shared_->Tell(Event::Kind::kSenderDone, key_,
+                absl::StrCat("the host runs again; ", missing(), " blocks are missing here"));
+  wake_ns_ = now;
+}
+
+void Dump::OnOtherNak(TimeNs now, const Verified& packet) {
+  if (!live_) return;
+  dcast_nak nak;
+  std::memcpy(&nak, packet.payload.data(), sizeof(nak));
+  const size_t stride = dcast_le32(nak.entry_bytes);
+  for (uint32_t i = 0; i < dcast_le32(nak.entries); ++i) {
+    dcast_nak_entry entry;
+    std::memcpy(&entry, packet.payload.data() + sizeof(nak) + i * stride, sizeof(entry));
+    live_->repair.NoteOtherNak(now, entry, live_->assembler);
+  }
+}
+
+void Dump::NoteContent(const BlockKey& key, std::string_view encoded) {
+  if (key.block_class != 0) return;
+  if (!live_->class0.Add(key.number, encoded).ok()) shared_->counters.Add(Counter::kClass0Bad);
+  if (live_->class0.meta() && !told_class0_) {
+    told_class0_ = true;
+    const dcast_meta& meta = *live_->class0.meta();
+    const auto text = [](const char* s, size_t n) { return std::string(s, strnlen(s, n)); };
+    shared_->Tell(Event::Kind::kClass0Held, key_,
+                  absl::StrCat(text(meta.hostname, sizeof(meta.hostname)), ", Linux ",
+                               text(meta.release, sizeof(meta.release)), ": ",
+                               text(meta.reason, sizeof(meta.reason))));
+  }
+}
+
+void Dump::Gain(TimeNs now, const BlockKey& key, std::string encoded) {
+  if (state_ == State::kIncomplete) Reopen(now);
+  live_->held[key.block_class].Add(key.number);
+  live_->repair.NoteHeld({key.block_class, key.number});
+  NoteContent(key, encoded);
+  progress_ns_ = now;
+  last_put_ = shared_->store.Put(now, key_, key, std::move(encoded));
+}
+
+void Dump::Reopen(TimeNs now) {
+  state_ = State::kReceiving;
+  Open(now);
+}
+
+void Dump::TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool stored) {
+  bool gained = false;
+  for (const PeerBlock& block : blocks) {
+    const BlockKey& key = block.key;
+    if (key.block_class >= DCAST_CLASSES) continue;
+    const BlockName name{key.block_class, key.number};
+    if (Holds(name)) continue;
+    // Blocks in the store came through a check of their own, and only class 0 brings its bytes.
+    if (!stored) {
+      const bool good = key.digest == 0
+                            ? block.encoded.empty()
+                            : block.encoded.size() <= DCAST_MAX_ENCODED_BYTES &&
+                                  dcast_block_digest(&keys_, key.block_class, key.number,
+                                                     block.encoded.data(),
+                                                     static_cast<uint32_t>(block.encoded.size())) ==
+                                      key.digest;
+      if (!good) {
+        shared_->counters.Add(Counter::kPeerBad);
+        continue;
+      }
+      shared_->counters.Add(Counter::kBlocksPeer);
+    }
+    live_->assembler.Drop(name);
+    gained = true;
+    if (stored) {
+      live_->held[key.block_class].Add(key.number);
+      live_->repair.NoteHeld(name);
+      NoteContent(key, block.encoded);
+      progress_ns_ = now;
+    } else {
+      Gain(now, key, block.encoded);
+    }
+  }
+  if (gained) live_->repair.NoteFetchFruitful();
+  wake_ns_ = now;
+}
+
+void Dump::OnPeerResult(TimeNs now, const PeerResult& result) {
+  if (!live_) return;
+  live_->repair.NoteFetched(now, result.more);
+  TakeBlocks(now, result.blocks, false);
+}
+
+void Dump::OnReplicated(TimeNs now, const std::vector<PeerBlock>& blocks) {
+  if (!live_) return;
+  TakeBlocks(now, blocks, true);
+  if (state_ == State::kIncomplete && AllHeld()) Reopen(now);
+}
+
+void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Status& status) {
+  switch (done.kind) {
+    case StoreOp::Kind::kOpenDump:
+    case StoreOp::Kind::kPut:
+      if (status.ok()) break;
+      if (absl::IsFailedPrecondition(status)) {
+        shared_->Tell(Event::Kind::kDeclined, key_, std::string(status.message()));
+        return Decline();
+      }
+      if (now >= shared_->store_full_until_ns)
+        shared_->Tell(Event::Kind::kDiskFull, key_,
+                      absl::StrCat("the store refuses blocks: ", status.message()));
+      shared_->store_full_until_ns = now + kStoreFullNs;
+      if (done.kind == StoreOp::Kind::kPut && live_) {
+        shared_->counters.Add(Counter::kStoreRefused);
+        ++refused_;
+        NumberSet one;
+        one.Add(done.key.number);
+        live_->held[done.key.block_class] = live_->held[done.key.block_class].Minus(one);
+      }
+      break;
+    case StoreOp::Kind::kCommit:
+      committing_ = 0;
+      if (!status.ok()) break;
+      committed_ |= done.committed_lanes;
+      SendCommit(now);
+      break;
+    case StoreOp::Kind::kSeal:
+      if (!status.ok()) {
+        state_ = State::kReceiving;
+        seal_next_ns_ = now + kSealRetryNs;
+        break;
+      }
+      if (!done.complete) {
+        state_ = State::kIncomplete;
+        shared_->Tell(Event::Kind::kSealedIncomplete, key_, IncompleteReason());
+        if (last_put_ > done.id) Reopen(now);
+        break;
+      }
+      state_ = State::kComplete;
+      sealed_blocks_ = held();
+      committed_ = done.committed_lanes;
+      shared_->Tell(Event::Kind::kSealedComplete, key_,
+                    absl::StrCat("complete and durable: ", sealed_blocks_, " blocks"));
+      if (heard_ns_ != 0) SendCommit(now);
+      live_.reset();
+      break;
+    case StoreOp::Kind::kFlush:
+    case StoreOp::Kind::kHost:
+      break;
+  }
+  wake_ns_ = now;
+}
+
+void Dump::Decline() {
+  state_ = State::kDeclined;
+  live_.reset();
+  sources_.clear();
+  committed_ = 0;
+}
+
+void Dump::ToSenders(TimeNs now, uint8_t type, std::string_view payload) {
+  const uint64_t seq = shared_->next_seq++;
+  const ReplyTo to{key_, key_epoch_, &keys_};
+  for (const auto& [name, source] : sources_) {
+    const bool lately = now < source.heard_ns + kLatelyNs;
+    if (!lately && source.heard_ns != heard_ns_) continue;
+    shared_->replies.push_back(
+        {source.from, MakePacket(type, to, shared_->config.relay_id, seq, name.second, payload)});
+  }
+  if (type != DCAST_NAK) return;
+  const std::string copy = MakePacket(type, to, shared_->config.relay_id, seq, 0, payload);
+  for (const Address& peer : shared_->peers) shared_->replies.push_back({peer, copy});
+}
+
+void Dump::SendCommit(TimeNs now) {
+  commit_next_ns_ = now + kCommitEveryNs;
+  if (sources_.empty()) return;
+  shared_->counters.Add(Counter::kCommits);
+  ToSenders(now, DCAST_COMMIT,
+            CommitPayload(committed_, live_ ? held() : sealed_blocks_));
+}
+
+void Dump::SendPace(TimeNs now, uint32_t kib_s) {
+  if (!sender_there()) return;
+  shared_->counters.Add(Counter::kPaces);
+  ToSenders(now, DCAST_PACE, PacePayload(kib_s));
+}
+
+uint64_t Dump::expected() const { return live_ ? live_->class0.blocks() : sealed_blocks_; }
+
+uint64_t Dump::held() const {
+  if (!live_) return sealed_blocks_;
+  uint64_t blocks = 0;
+  for (const NumberSet& numbers : live_->held) blocks += numbers.Count();
+  return blocks;
+}
+
+uint64_t Dump::missing() const {
+  if (!live_) return 0;
+  uint64_t blocks = 0;
+  for (uint8_t c = 0; c < DCAST_CLASSES; ++c)
+    blocks += live_->class0.numbers(c).CountMinus(live_->held[c]);
+  return blocks;
+}
+
+ReceiveStatus Dump::Status(const Hosts::Host* host) const {
+  ReceiveStatus status;
+  status.blocks_announced = announced_total_;
+  status.host_dumping = heard_ns_ != 0 && !gone_;
+  for (const auto& [name, source] : sources_) {
+    PathCounts path;
+    path.origin = name.first;
+    path.path = name.second;
+    path.packets = source.packets;
+    path.duplicates = source.duplicates;
+    path.lost = host == nullptr ? 0 : host->seqs.Lost(name.first, name.second);
+    status.paths.push_back(path);
+  }
+  return status;
+}
+
+uint64_t Dump::AllLanes() const {
+  const uint32_t lanes = live_->class0.lanes();
+  return lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << lanes) - 1;
+}
+
+bool Dump::AllHeld() const { return live_->class0.known() && missing() == 0; }
+
+bool Dump::Durable() const { return shared_->store.durable() >= last_put_; }
+
+// Lanes of which nothing is missing; none when too much is missing to look at.
+uint64_t Dump::LanesHeld() const {
+  constexpr uint64_t kMaxLookedAt = 4096;
+  const Class0& class0 = live_->class0;
+  if (!class0.known() || missing() > kMaxLookedAt) return 0;
+  uint64_t lacking = 0;
+  for (uint8_t c = 0; c < DCAST_CLASSES; ++c)
+    class0.numbers(c).Minus(live_->held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
+      for (uint64_t i = 0; i < count; ++i)
+        lacking |= uint64_t{1} << dcast_block_lane(c, first + i, class0.lanes());
+      return true;
+    });
+  return AllLanes() & ~lacking;
+}
+
+// The sender's own count against its presence: they are made in different places.
+void Dump::CheckEnds() {
+  if (live_->ends_checked || expected() > kMaxCheckedBlocks) return;
+  live_->ends_checked = true;
+  const uint32_t lanes = live_->class0.lanes();
+  for (uint8_t c = 1; c < DCAST_CLASSES; ++c) {
+    std::vector<std::pair<uint64_t, uint64_t>> found(lanes);  // blocks, id_sum
+    live_->class0.numbers(c).ForEachRun([&](uint64_t first, uint64_t count) {
+      for (uint64_t number = first; number - first < count; ++number) {
+        auto& lane = found[dcast_block_lane(c, number, lanes)];
+        ++lane.first;
+        lane.second += dcast_id_mix(c, number);
+      }
+      return true;
+    });
+    for (const auto& [lane, end] : live_->ends) {
+      if (lane >= lanes) continue;
+      const uint64_t blocks = dcast_le64(end.cls[c].blocks);
+      if (blocks == found[lane].first && dcast_le64(end.cls[c].id_sum) == found[lane].second)
+        continue;
+      shared_->Tell(Event::Kind::kEndMismatch, key_,
+                    absl::StrCat("lane ", int{lane}, ", class ", int{c}, ": END counts ", blocks,
+                                 " blocks, the presence names ", found[lane].first));
+    }
+  }
+}
+
+void Dump::StepRepair(TimeNs now) {
+  Live& live = *live_;
+  // Nobody is asked for what the store would refuse.
+  if (now < shared_->store_full_until_ns) return;
+  const std::vector<BlockName> missing =
+      live.gaps.Missing(now, live.class0, live.held, live.assembler,
+                        shared_->config.repair_window_blocks);
+  const bool sender_there = heard_ns_ != 0 && !gone_;
+  Repair::Requests requests =
+      live.repair.Step(now, missing, live.assembler, shared_->has_peers, sender_there);
+  for (const auto& entries : requests.naks) {
+    shared_->counters.Add(Counter::kNaks);
+    ToSenders(now, DCAST_NAK, NakPayload(entries));
+  }
+  if (requests.fetch.empty()) return;
+  const uint64_t id = shared_->next_fetch_id++;
+  shared_->open_fetches.emplace(id, key_);
+  shared_->fetches.push_back({id, key_, std::move(requests.fetch)});
+}
+
+void Dump::Seal(bool complete, std::string reason) {
+  state_ = State::kSealing;
+  StoreOp op;
+  op.kind = StoreOp::Kind::kSeal;
+  op.dump = key_;
+  op.complete = complete;
+  op.reason = std::move(reason);
+  op.committed_lanes = complete ? AllLanes() : committed_;
+  shared_->store.Add(std::move(op));
+}
+
+void Dump::StepCommit(TimeNs now) {
+  if (AllHeld()) {
+    CheckEnds();
+    if (!Durable()) return shared_->store.WantFlush();
+    if (now >= seal_next_ns_) Seal(true, "");
+    return;
+  }
+  if (!live_->gaps.walk_done() || gone_ || committing_ != 0) return;
+  const uint64_t lanes = LanesHeld();
+  if ((lanes & ~committed_) == 0) return;
+  if (!Durable()) return shared_->store.WantFlush();
+  committing_ = lanes;
+  StoreOp op;
+  op.kind = StoreOp::Kind::kCommit;
+  op.dump = key_;
+  op.committed_lanes = lanes;
+  shared_->store.Add(std::move(op));
+}
+
+std::string Dump::IncompleteReason() const {
+  const uint64_t lacking = missing();
+  const char* who = said_done_       ? "the host has ended its dump"
+                    : heard_ns_ == 0 ? "the host was gone when this relay started"
+                                     : "the host fell silent";
+  const char* peers = shared_->has_peers ? ", and no peer has them" : ", and there is no peer";
+  std::string what;
+  if (!live_->class0.meta()) {
+    what = absl::StrCat("the description of the dump never came; ", held(), " blocks are held");
+  } else if (!live_->class0.known()) {
+    what = absl::StrCat(lacking, " blocks are known to be missing, and more may be");
+  } else {
+    what = absl::StrCat(lacking, " of ", expected(), " blocks are missing");
+  }
+  std::string reason = absl::StrCat(who, ": ", what, peers);
+  if (refused_ != 0)
+    absl::StrAppend(&reason, "; the disk of this relay was full: ", refused_, " blocks refused");
+  return reason;
+}
+
+void Dump::StepSeal(TimeNs now) {
+  const TimeNs since = std::max(heard_ns_, begun_ns_);
+  if (!gone_ && now >= since + shared_->config.silent_ns) {
+    gone_ = true;
+    gone_ns_ = now;
+    if (heard_ns_ != 0)
+      shared_->Tell(Event::Kind::kSenderSilent, key_,
+                    absl::StrCat("nothing from the host for ",
+                                 shared_->config.silent_ns / kSecond, " s; ", missing(),
+                                 " blocks are missing here"));
+  }
+  if (!gone_ || now < seal_next_ns_ || live_->repair.fetch_open()) return;
+  if (now < std::max(gone_ns_, progress_ns_) + shared_->config.seal_ns) return;
+  if (!Durable()) return shared_->store.WantFlush();
+  Seal(false, IncompleteReason());
+}
+
+void Dump::Tick(TimeNs now) {
+  wake_ns_ = kNever;
+  if (state_ != State::kReceiving || !live_) return;
+  StepCommit(now);
+  if (state_ == State::kReceiving && !AllHeld()) {
+    StepRepair(now);
+    StepSeal(now);
+  }
+  const bool busy = heard_ns_ != 0 && now < heard_ns_ + kSecond;
+  wake_ns_ = now + (busy ? kBusyTickNs : kIdleTickNs);
+}
+
+}  // namespace dumpcast

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/fec.h"
+
+#include <isa-l/erasure_code.h>
+
+
+namespace dumpcast {
+namespace {
+
+// What ec_init_tables() wants for one coefficient.
+constexpr size_t kTableBytes = 32;
+
+uint8_t Coefficient(unsigned index, unsigned j) {
+  return gf_inv(static_cast<unsigned char>(index ^ j));
+}
+
+uint8_t* Bytes(char* p) { return reinterpret_cast<uint8_t*>(p); }
+uint8_t* Bytes(const char* p) { return reinterpret_cast<uint8_t*>(const_cast<char*>(p)); }
+
+}  // namespace
+
+bool RecoverData(char* data, uint32_t symbol_size, unsigned k, uint64_t have,
+                 const std::vector<ParitySymbol>& parity, uint32_t parity_len) {
+  std::vector<unsigned> lost;
+  std::vector<unsigned> known;
+  for (unsigned i = 0; i < k; ++i) (have >> i & 1 ? known : lost).push_back(i);
+  const size_t e = lost.size();
+  if (e == 0) return true;
+  if (parity.size() < e) return false;
+
+  // Only the e x e part of the code that joins lost data and parity is inverted.
+  std::vector<uint8_t> square(e * e);
+  std::vector<uint8_t> inverse(e * e);
+  for (size_t p = 0; p < e; ++p)
+    for (size_t l = 0; l < e; ++l) square[p * e + l] = Coefficient(parity[p].index, lost[l]);
+  if (gf_invert_matrix(square.data(), inverse.data(), static_cast<int>(e)) != 0) return false;
+
+  // Each lost symbol as a sum over the known data symbols, then the parity symbols.
+  std::vector<uint8_t> rows(e * k);
+  std::vector<uint8_t*> sources;
+  for (const unsigned j : known) sources.push_back(Bytes(data) + size_t{j} * symbol_size);
+  for (size_t p = 0; p < e; ++p) sources.push_back(Bytes(parity[p].bytes.data()));
+  std::vector<uint8_t*> targets;
+  for (size_t l = 0; l < e; ++l) {
+    uint8_t* row = rows.data() + l * k;
+    for (size_t p = 0; p < e; ++p) {
+      const uint8_t factor = inverse[l * e + p];
+      for (size_t j = 0; j < known.size(); ++j)
+        row[j] ^= gf_mul(factor, Coefficient(parity[p].index, known[j]));
+      row[known.size() + p] = factor;
+    }
+    targets.push_back(Bytes(data) + size_t{lost[l]} * symbol_size);
+  }
+  std::vector<uint8_t> tables(kTableBytes * k * e);
+  ec_init_tables(static_cast<int>(k), static_cast<int>(e), rows.data(), tables.data());
+  ec_encode_data(static_cast<int>(parity_len), static_cast<int>(k), static_cast<int>(e),
+                 tables.data(), sources.data(), targets.data());
+  return true;
+}
+
+std::string MakeParity(const char* data, uint32_t symbol_size, unsigned k, unsigned index,
+                       uint32_t parity_len) {
+  std::vector<uint8_t> row(k);
+  std::vector<uint8_t*> sources(k);
+  for (unsigned j = 0; j < k; ++j) {
+    row[j] = Coefficient(index, j);
+    sources[j] = Bytes(data) + size_t{j} * symbol_size;
+  }
+  std::vector<uint8_t> tables(kTableBytes * k);
+  ec_init_tables(static_cast<int>(k), 1, row.data(), tables.data());
+  std::string out(parity_len, '\0');
+  uint8_t* target = Bytes(out.data());
+  ec_encode_data(static_cast<int>(parity_len), static_cast<int>(k), 1, tables.data(),
+                 sources.data(), &target);
+  return out;
+}
+
+}  // namespace dumpcast

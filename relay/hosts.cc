@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/hosts.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace dumpcast {
+namespace {
+
+constexpr TimeNs kRecordNs = 30 * kSecond;
+constexpr size_t kFormerBoots = 8;
+constexpr TimeNs kDefaultIntervalNs = 5 * kSecond;
+
+std::string TextOf(const char* text, size_t size) {
+  return std::string(text, strnlen(text, size));
+}
+
+}  // namespace
+
+Hosts::Host& Hosts::Touch(TimeNs now, const Verified& packet) {
+  const Id16 id = packet.dump().host_id;
+  auto it = hosts_.find(id);
+  if (it == hosts_.end()) {
+    if (hosts_.size() >= kMaxHosts)
+      hosts_.erase(std::min_element(hosts_.begin(), hosts_.end(), [](const auto& a, const auto& b) {
+        return a.second->heard_ns < b.second->heard_ns;
+      }));
+    it = hosts_.emplace(id, std::make_unique<Host>()).first;
+  }
+  Host& host = *it->second;
+  host.heard_ns = now;
+  host.path_heard_ns[packet.hdr.path] = now;
+  return host;
+}
+
+Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announce& announce,
+                                     bool* record) {
+  Id16 boot_id;
+  std::memcpy(boot_id.data(), announce.boot_id, boot_id.size());
+  if (std::find(host.former_boots.begin(), host.former_boots.end(), boot_id) !=
+      host.former_boots.end())
+    return Announced::kReplay;
+  const bool rebooted = host.announced && boot_id != host.boot_id;
+  if (rebooted) {
+    host.former_boots.push_back(host.boot_id);
+    if (host.former_boots.size() > kFormerBoots) host.former_boots.pop_front();
+  }
+  const bool goodbye = announce.state == DCAST_ST_GOODBYE;
+  Announced what = Announced::kSame;
+  if (goodbye) {
+    if (!host.disarmed) what = Announced::kGoodbye;
+  } else if (rebooted) {
+    what = Announced::kRebooted;
+  } else if (!host.announced || host.disarmed) {
+    what = Announced::kArmed;
+  }
+  const std::string hostname = TextOf(announce.hostname, sizeof(announce.hostname));
+  const std::string release = TextOf(announce.release, sizeof(announce.release));
+  *record = what != Announced::kSame || hostname != host.hostname ||
+            release != host.kernel_release || announce.paths != host.paths ||
+            now >= host.recorded_ns + kRecordNs;
+  if (*record) host.recorded_ns = now;
+  host.announced = true;
+  host.disarmed = goodbye;
+  host.boot_id = boot_id;
+  host.hostname = hostname;
+  host.kernel_release = release;
+  host.memory_bytes = dcast_le64(announce.memory_bytes);
+  host.paths = announce.paths;
+  if (announce.interval_ms != 0)
+    host.interval_ns = dcast_le32(announce.interval_ms) * kMillisecond;
+  return what;
+}
+
+uint32_t Hosts::PathsHeard(TimeNs now, const Id16& host_id) const {
+  const Host* host = Find(host_id);
+  if (host == nullptr) return 0;
+  const TimeNs interval = host->interval_ns != 0 ? host->interval_ns : kDefaultIntervalNs;
+  uint32_t heard = 0;
+  for (const TimeNs at : host->path_heard_ns) heard += at != 0 && now < at + 3 * interval;
+  return heard;
+}
+
+const Hosts::Host* Hosts::Find(const Id16& host_id) const {
+  const auto it = hosts_.find(host_id);
+  return it == hosts_.end() ? nullptr : it->second.get();
+}
+
+}  // namespace dumpcast

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/pace.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace dumpcast {
+namespace {
+
+constexpr TimeNs kPeriodNs = 200 * kMillisecond;
+constexpr TimeNs kRepeatNs = kSecond;
+constexpr double kFloor = 256 * 1024;  // bytes per second: never told to stop altogether
+constexpr double kOnDrops = 0.7;       // of what came when the sockets dropped
+constexpr double kOnQueue = 0.8;       // of what the store took when its queue was long
+constexpr double kRise = 1.1;          // per period without pressure
+constexpr double kForget = 8;          // times the rate that hurt: no limit any more
+
+}  // namespace
+
+bool Pace::Update(TimeNs now, uint64_t pending_store_bytes) {
+  if (now < next_ns_) return false;
+  next_ns_ = now + kPeriodNs;
+  const TimeNs period = now - last_ns_;
+  const bool usable = last_ns_ != 0 && period < 5 * kPeriodNs;
+  last_ns_ = now;
+  const double seconds = static_cast<double>(std::max<TimeNs>(period, 1)) / kSecond;
+  const double received = static_cast<double>(received_) / seconds;
+  const double stored = static_cast<double>(stored_) / seconds;
+  const bool drops = drops_ != 0;
+  const bool queue = pending_store_bytes > config_.store_queue_bytes / 2;
+  received_ = stored_ = drops_ = 0;
+  if (!usable) return false;
+
+  const double before = limit_;
+  if (drops || queue) {
+    double limit = drops ? received * kOnDrops : stored * kOnQueue;
+    if (drops && queue) limit = std::min(limit, stored * kOnQueue);
+    if (limit_ != 0) limit = std::min(limit, limit_);
+    limit_ = std::max(limit, kFloor);
+    if (before == 0) top_ = std::max(received, kFloor);
+  } else if (limit_ != 0) {
+    limit_ *= kRise;
+    if (limit_ > top_ * kForget) limit_ = 0;
+  }
+  const bool changed = std::abs(limit_ - before) > before * 0.05;
+  if (!changed && (limit_ == 0 || now < told_ns_ + kRepeatNs)) return false;
+  told_ns_ = now;
+  return true;
+}
+
+uint32_t Pace::KibPerSecond(size_t dumps) const {
+  if (limit_ == 0) return 0;
+  const double share = limit_ / 1024 / static_cast<double>(std::max<size_t>(dumps, 1));
+  return static_cast<uint32_t>(std::clamp(share, 1.0, 4e9));
+}
+
+}  // namespace dumpcast

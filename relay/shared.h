@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all dumps of one engine share: configuration, budgets, and the boxes that leave it.
+#ifndef DUMPCAST_RELAY_SHARED_H_
+#define DUMPCAST_RELAY_SHARED_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "relay/assemble.h"
+#include "relay/counters.h"
+#include "relay/engine_config.h"
+#include "relay/pace.h"
+#include "relay/packets.h"
+#include "relay/store_queue.h"
+
+namespace dumpcast {
+
+struct Shared {
+  Shared(const EngineConfig& c, std::function<uint64_t()> r)
+      : config(c),
+        random(std::move(r)),
+        budget(c.total_memory_bytes, c.dump_memory_bytes),
+        store(config),
+        pace(config),
+        next_seq(c.first_seq),
+        has_peers(c.has_peers) {}
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+
+  void Tell(Event::Kind kind, const DumpKey& dump, std::string text) {
+    events.push_back({kind, dump, std::move(text)});
+  }
+
+  const EngineConfig config;
+  const std::function<uint64_t()> random;
+  Counters counters;
+  AssemblyBudget budget;
+  StoreQueue store;
+  Pace pace;
+  uint64_t next_seq;
+  bool has_peers;
+  std::vector<Address> peers;
+  TimeNs store_full_until_ns = 0;
+
+  std::vector<Reply> replies;
+  std::vector<Event> events;
+  std::vector<PeerFetch> fetches;
+  uint64_t next_fetch_id = 1;
+  absl::flat_hash_map<uint64_t, DumpKey> open_fetches;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_RELAY_SHARED_H_

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/verify.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+
+namespace dumpcast {
+namespace {
+
+// Windows are numbered below 2^36: 52 bits of physical address.
+constexpr uint64_t kMaxWindow = uint64_t{1} << 36;
+
+bool ValidNumber(const dcast_hdr& hdr) {
+  const uint64_t number = dcast_le64(hdr.number);
+  if (hdr.block_class >= DCAST_CLASSES) return false;
+  if (hdr.block_class == 0)
+    return hdr.lane == 0 && (number >> DCAST_STREAM_SHIFT) < DCAST_STREAMS &&
+           (number & ((uint64_t{1} << DCAST_STREAM_SHIFT) - 1)) < kMaxWindow;
+  return number < kMaxWindow;
+}
+
+bool ValidSymbol(const dcast_hdr& hdr) {
+  const uint32_t encoded_len = dcast_le32(hdr.encoded_len);
+  const uint32_t symbol_size = dcast_le16(hdr.symbol_size);
+  if (!ValidNumber(hdr) || hdr.digest == 0) return false;
+  if (symbol_size < DCAST_MIN_SYMBOL_BYTES || symbol_size > DCAST_MAX_SYMBOL_BYTES ||
+      symbol_size % 8 != 0)
+    return false;
+  if (encoded_len < sizeof(dcast_block_hdr) || encoded_len > DCAST_MAX_ENCODED_BYTES) return false;
+  if (hdr.k != (encoded_len + symbol_size - 1) / symbol_size || hdr.k >= DCAST_MAX_SYMBOLS)
+    return false;
+  if (hdr.index >= DCAST_MAX_SYMBOLS) return false;
+  return dcast_le16(hdr.payload_len) ==
+         dcast_symbol_len(encoded_len, symbol_size, hdr.k, hdr.index);
+}
+
+bool ValidNak(std::string_view payload) {
+  dcast_nak nak;
+  if (payload.size() < sizeof(nak)) return false;
+  std::memcpy(&nak, payload.data(), sizeof(nak));
+  const uint64_t entry_bytes = dcast_le32(nak.entry_bytes);
+  return entry_bytes >= sizeof(dcast_nak_entry) && entry_bytes <= 4096 &&
+         (payload.size() - sizeof(nak)) / entry_bytes >= dcast_le32(nak.entries);
+}
+
+// The verdict on a packet whose MAC was right. A newer minor version may append to a payload.
+Counter Judge(const dcast_hdr& hdr, std::string_view payload) {
+  if (hdr.lane >= DCAST_MAX_LANES || hdr.path >= DCAST_MAX_PATHS) return Counter::kFormat;
+  switch (hdr.type) {
+    case DCAST_ANNOUNCE:
+      return payload.size() >= sizeof(dcast_announce) ? Counter::kAnnounce : Counter::kFormat;
+    case DCAST_SYMBOL:
+      return ValidSymbol(hdr) ? Counter::kSymbol : Counter::kFormat;
+    case DCAST_EMPTY:
+      return ValidNumber(hdr) ? Counter::kEmpty : Counter::kFormat;
+    case DCAST_END:
+      return payload.size() >= sizeof(dcast_end) ? Counter::kEnd : Counter::kFormat;
+    case DCAST_NAK:
+      return ValidNak(payload) ? Counter::kPeerPacket : Counter::kFormat;
+    case DCAST_HELLO:
+    case DCAST_PACE:
+    case DCAST_ADMIT:
+    case DCAST_COMMIT:
+      return Counter::kPeerPacket;
+    default:
+      return Counter::kUnknownType;
+  }
+}
+
+}  // namespace
+
+DumpKey Verified::dump() const {
+  DumpKey key;
+  std::memcpy(key.host_id.data(), hdr.host_id, key.host_id.size());
+  std::memcpy(key.dump_id.data(), hdr.dump_id, key.dump_id.size());
+  return key;
+}
+
+struct Verifier::Cache {
+  absl::flat_hash_map<std::pair<Id16, uint16_t>, std::shared_ptr<const dcast_keys>> keys;
+};
+
+Verifier::Verifier(KeyLookup keys) : lookup_(std::move(keys)), cache_(std::make_unique<Cache>()) {}
+Verifier::~Verifier() = default;
+
+Verified Verifier::Verify(const Datagram& datagram) {
+  Verified v;
+  v.from = datagram.from;
+  const std::string_view bytes = datagram.payload;
+  const auto refuse = [&v](Counter why) {
+    v.verdict = why;
+    return v;
+  };
+  // The magic comes first, so that foreign traffic is told from damaged packets of ours.
+  constexpr size_t kVersionEnd = offsetof(dcast_hdr, minor) + 1;
+  if (bytes.size() < kVersionEnd) return refuse(Counter::kTruncated);
+  std::memcpy(&v.hdr, bytes.data(), std::min(bytes.size(), sizeof(v.hdr)));
+  if (dcast_le32(v.hdr.magic) != DCAST_MAGIC) return refuse(Counter::kMagic);
+  if (v.hdr.major != DCAST_VERSION_MAJOR) return refuse(Counter::kVersion);
+  if (datagram.truncated || bytes.size() < sizeof(v.hdr)) return refuse(Counter::kTruncated);
+  const size_t payload_len = dcast_le16(v.hdr.payload_len);
+  if (bytes.size() < sizeof(v.hdr) + payload_len) return refuse(Counter::kTruncated);
+
+  Id16 host_id;
+  std::memcpy(host_id.data(), v.hdr.host_id, host_id.size());
+  const std::pair<Id16, uint16_t> name(host_id, dcast_le16(v.hdr.key_epoch));
+  const auto cached = cache_->keys.find(name);
+  if (cached != cache_->keys.end()) {
+    v.keys = cached->second;
+  } else {
+    const std::optional<dcast_keys> keys = lookup_(name.first, name.second);
+    if (!keys) return refuse(Counter::kUnknownEpoch);
+    v.keys = std::make_shared<const dcast_keys>(*keys);
+  }
+  if (dcast_packet_mac(v.keys.get(), bytes.data(), bytes.size()) != dcast_le64(v.hdr.mac)) {
+    v.keys.reset();
+    return refuse(Counter::kMac);
+  }
+  if (cached == cache_->keys.end()) {
+    if (cache_->keys.size() >= kMaxCachedHosts) cache_->keys.clear();
+    cache_->keys.emplace(name, v.keys);
+  }
+  if (bytes.size() != sizeof(v.hdr) + payload_len) return refuse(Counter::kFormat);
+  v.payload = bytes.substr(sizeof(v.hdr), payload_len);
+  return refuse(Judge(v.hdr, v.payload));
+}
+
+}  // namespace dumpcast
