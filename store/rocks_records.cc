@@ -73,7 +73,27 @@ absl::Status RocksStore::PutDump(const v1::DumpRecord& record) {
     return absl::FailedPreconditionError(
         absl::StrCat(dump.ResourceName(), " was deleted and stays so"));
   }
+  absl::MutexLock lock(&records_mu_);
   return PutRecord(DumpRecordKey(dump), record);
+}
+
+absl::Status RocksStore::UpdateDump(const DumpKey& dump,
+                                    const std::function<bool(v1::DumpRecord*)>& change) {
+  absl::ReaderMutexLock gate(&gate_);
+  if (tombstones_.contains(dump)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(dump.ResourceName(), " was deleted and stays so"));
+  }
+  absl::MutexLock lock(&records_mu_);
+  absl::StatusOr<v1::DumpRecord> record = GetDump(dump);
+  if (absl::IsNotFound(record.status())) {
+    record.emplace();
+    record->set_host_id(std::string(dump.host_id.begin(), dump.host_id.end()));
+    record->set_dump_id(std::string(dump.dump_id.begin(), dump.dump_id.end()));
+  }
+  if (!record.ok()) return record.status();
+  if (!change(&*record)) return absl::OkStatus();
+  return PutRecord(DumpRecordKey(dump), *record);
 }
 
 absl::StatusOr<v1::DumpRecord> RocksStore::GetDump(const DumpKey& dump) const {

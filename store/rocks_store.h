@@ -24,7 +24,7 @@
 
 namespace dumpcast {
 
-// Lock order: flush_mu_, gate_, DumpEntry::mu, pending_mu_, entries_mu_, health_mu_.
+// Lock order: flush_mu_, gate_, records_mu_, DumpEntry::mu, pending_mu_, entries_mu_, health_mu_.
 class RocksStore final : public Store {
  public:
   static absl::StatusOr<std::unique_ptr<RocksStore>> Open(const StoreOptions& options);
@@ -44,7 +44,10 @@ class RocksStore final : public Store {
       const std::function<bool(const BlockKey&, std::string_view header)>& visit) const override;
   absl::Status ReadBlockSets(const DumpKey& dump,
                              const std::function<void(const DumpBlocks&)>& read) const override;
+  absl::StatusOr<OpenedBlocks> OpenBlocks(const DumpKey& dump) const override;
   absl::Status PutDump(const v1::DumpRecord& record) override;
+  absl::Status UpdateDump(const DumpKey& dump,
+                          const std::function<bool(v1::DumpRecord*)>& change) override;
   absl::StatusOr<v1::DumpRecord> GetDump(const DumpKey& dump) const override;
   std::vector<v1::DumpRecord> ListDumps() const override;
   absl::Status DeleteDump(const DumpKey& dump, int64_t now_unix_ns) override;
@@ -99,6 +102,8 @@ class RocksStore final : public Store {
   // Held shared by puts, exclusively while a tombstone is set: after that no put is under way.
   mutable absl::Mutex gate_;
   absl::flat_hash_set<DumpKey> tombstones_ ABSL_GUARDED_BY(gate_);
+
+  absl::Mutex records_mu_;  // one change of dump records at a time
 
   mutable absl::Mutex pending_mu_;
   std::vector<PendingKey> pending_ ABSL_GUARDED_BY(pending_mu_);

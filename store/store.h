@@ -28,6 +28,18 @@
 
 namespace dumpcast {
 
+class BlockSource;  // store/vmcore/block_source.h
+
+// The blocks of one dump as they were at one moment, buffered ones included.
+struct OpenedBlocks {
+  // Serves vmcore views. Blocks that vanish because the dump is deleted meanwhile are DATA_LOSS,
+  // never zeros. Must be dropped before the Store is.
+  std::shared_ptr<const BlockSource> source;
+  // BlockSet::keys() and key_sum() of that moment.
+  uint64_t keys = 0;
+  uint64_t key_sum = 0;
+};
+
 struct StoreOptions {
   std::string path;  // created when missing
   // New blocks are refused while less than this is free on the file system. Default: 1 GiB.
@@ -74,9 +86,17 @@ class Store : public BlockSink {
   virtual absl::Status ReadBlockSets(const DumpKey& dump,
                                      const std::function<void(const DumpBlocks&)>& read) const = 0;
 
+  // Opens the blocks of a dump for reading; costs no walk over blocks. An unknown dump has none.
+  virtual absl::StatusOr<OpenedBlocks> OpenBlocks(const DumpKey& dump) const = 0;
+
   // Records. A dump's record must exist before its blocks are listed; PutDump() creates or replaces
   // it synchronously (durable on return). FAILED_PRECONDITION for a deleted dump.
   [[nodiscard]] virtual absl::Status PutDump(const v1::DumpRecord& record) = 0;
+  // Reads the record (ids only when there is none), lets `change` edit it and, when that returns
+  // true, writes it back as PutDump() does; nobody else writes it in between. [Locking] `change`
+  // must not call the store.
+  [[nodiscard]] virtual absl::Status UpdateDump(
+      const DumpKey& dump, const std::function<bool(v1::DumpRecord*)>& change) = 0;
   // Both return tombstones, too: records with `deleted` set. NOT_FOUND for an unknown dump.
   virtual absl::StatusOr<v1::DumpRecord> GetDump(const DumpKey& dump) const = 0;
   virtual std::vector<v1::DumpRecord> ListDumps() const = 0;

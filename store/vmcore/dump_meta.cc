@@ -65,8 +65,7 @@ std::string WholeNotes(std::string_view notes, std::pair<size_t, size_t>* vmcore
   while (notes.size() - at >= sizeof(Elf64_Nhdr)) {
     Elf64_Nhdr note;
     std::memcpy(&note, notes.data() + at, sizeof(note));
-    if (note.n_namesz == 0) {
-      if (note.n_descsz != 0 || note.n_type != 0) break;
+    if (note.n_namesz == 0) {  // no kernel writes nameless notes: a zero word between two
       at += 4;
       continue;
     }

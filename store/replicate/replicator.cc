@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/replicate/replicator.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace dumpcast {
+namespace {
+
+// Runs named in one request, and in one comparison of digests.
+constexpr size_t kRunsPerRequest = 4096;
+constexpr size_t kBucketsPerRequest = 256;
+
+// The numbers of `runs`, by class.
+std::array<NumberSet, DCAST_CLASSES> NumbersOf(const std::vector<BlockRun>& runs) {
+  std::array<NumberSet, DCAST_CLASSES> numbers;
+  for (const BlockRun& run : runs) {
+    if (run.block_class < DCAST_CLASSES) {
+      numbers[run.block_class].AddRange(run.first, run.count);
+    }
+  }
+  return numbers;
+}
+
+}  // namespace
+
+Replicator::Replicator(ReplicatorOptions options)
+    : options_([&] {
+        if (!options.now_unix_ns) options.now_unix_ns = [] { return absl::GetCurrentTimeNanos(); };
+        if (!options.receiving) options.receiving = [](const DumpKey&) { return false; };
+        return std::move(options);
+      }()) {}
+
+Replicator::~Replicator() {
+  Stop();
+}
+
+void Replicator::Start() {
+  threads_.emplace_back([this] { RoundLoop(); });
+  for (int i = 0; i < 2; i++) threads_.emplace_back([this] { FetchLoop(); });
+}
+
+void Replicator::Stop() {
+  std::deque<Fetch> left;
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    left.swap(fetches_);
+  }
+  calls_.CancelAll();
+  for (Fetch& fetch : left) fetch.done(FetchResult());
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+void Replicator::Trigger() {
+  absl::MutexLock lock(&mu_);
+  triggered_ = true;
+}
+
+void Replicator::Log(const std::string& line) const {
+  if (options_.log) options_.log(line);
+}
+
+void Replicator::RoundLoop() {
+  for (;;) {
+    // What a peer fails with is logged there; the next round tries again.
+    RunOnce().IgnoreError();
+    absl::MutexLock lock(&mu_);
+    const auto due = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || triggered_; };
+    mu_.AwaitWithTimeout(absl::Condition(&due), options_.period);
+    if (stopping_) return;
+    triggered_ = false;
+  }
+}
+
+std::vector<std::shared_ptr<Peer>> Replicator::CurrentPeers() {
+  const std::vector<std::string> targets =
+      options_.peers ? options_.peers() : std::vector<std::string>();
+  std::vector<std::shared_ptr<Peer>> current;
+  absl::MutexLock lock(&mu_);
+  std::map<std::string, std::shared_ptr<Peer>> kept;
+  for (const std::string& target : targets) {
+    if (kept.contains(target)) continue;
+    const auto known = peers_.find(target);
+    std::shared_ptr<Peer> peer = known != peers_.end()
+                                     ? known->second
+                                     : std::make_shared<Peer>(target, options_.channel(target),
+                                                              &calls_, options_.rpc_timeout);
+    kept[target] = peer;
+    if (!self_targets_.contains(target)) current.push_back(std::move(peer));
+  }
+  peers_ = std::move(kept);
+  return current;
+}
+
+absl::Status Replicator::RunOnce() {
+  absl::MutexLock round(&round_mu_);
+  absl::Status first_error;
+  for (const std::shared_ptr<Peer>& peer : CurrentPeers()) {
+    if (calls_.cancelled()) return absl::CancelledError("the replicator is stopping");
+    absl::Status s = RunWith(*peer);
+    if (s.ok()) continue;
+    Log(absl::StrCat("peer ", peer->target(), ": ", s.ToString()));
+    first_error.Update(s);
+    absl::MutexLock lock(&mu_);
+    stats_.peer_failures++;
+  }
+  absl::MutexLock lock(&mu_);
+  stats_.rounds++;
+  return first_error;
+}
+
+absl::Status Replicator::RunWith(const Peer& peer) {
+  const absl::StatusOr<v1::GetInventoryResponse> inventory =
+      peer.GetInventory(options_.store->relay_id(), options_.relay_name);
+  if (!inventory.ok()) return inventory.status();
+  if (inventory->relay_id() == options_.store->relay_id()) {
+    absl::MutexLock lock(&mu_);
+    self_targets_.insert(peer.target());
+    return absl::OkStatus();
+  }
+  absl::Status first_error;
+  for (const v1::DumpSummary& theirs : inventory->dumps()) {
+    const absl::StatusOr<Id16> host = Id16FromBytes(theirs.host_id());
+    const absl::StatusOr<Id16> id = Id16FromBytes(theirs.dump_id());
+    if (!host.ok() || !id.ok()) {
+      first_error.Update(absl::InvalidArgumentError("the inventory names a malformed id"));
+      continue;
+    }
+    NoteHolder({*host, *id}, *inventory, theirs);
+    absl::Status s = MergeDump(peer, theirs);
+    // A full disk or a dump deleted under our hands says nothing of the other dumps.
+    if (!s.ok()) first_error.Update(s);
+    if (calls_.cancelled()) break;
+  }
+  return first_error;
+}
+
+void Replicator::NoteHolder(const DumpKey& dump, const v1::GetInventoryResponse& peer,
+                            const v1::DumpSummary& summary) {
+  absl::MutexLock lock(&mu_);
+  if (summary.deleted()) {
+    holders_.erase(dump);
+    return;
+  }
+  HolderInfo& info = holders_[dump][peer.relay_id()];
+  info.relay_id = peer.relay_id();
+  info.relay_name = peer.relay_name();
+  info.blocks = summary.blocks();
+  info.complete = summary.complete();
+  info.update_unix_ns = options_.now_unix_ns();
+}
+
+std::vector<HolderInfo> Replicator::Holders(const DumpKey& dump) const {
+  std::vector<HolderInfo> holders;
+  absl::MutexLock lock(&mu_);
+  const auto it = holders_.find(dump);
+  if (it == holders_.end()) return holders;
+  for (const auto& [id, info] : it->second) holders.push_back(info);
+  return holders;
+}
+
+ReplicatorStats Replicator::stats() const {
+  absl::MutexLock lock(&mu_);
+  return stats_;
+}
+
+absl::StatusOr<BlockMap> Replicator::OwnMap(const DumpKey& dump) const {
+  BlockMap map;
+  absl::Status s = options_.store->ReadBlockSets(
+      dump, [&](const DumpBlocks& blocks) { map = BlockMap::FromSet(blocks.held); });
+  if (!s.ok()) return s;
+  return map;
+}
+
+absl::Status Replicator::MergeDump(const Peer& peer, const v1::DumpSummary& theirs) {
+  const DumpKey dump{*Id16FromBytes(theirs.host_id()), *Id16FromBytes(theirs.dump_id())};
+  absl::StatusOr<v1::DumpRecord> ours = options_.store->GetDump(dump);
+  if (!ours.ok() && !absl::IsNotFound(ours.status())) return ours.status();
+  if (ours.ok() && ours->deleted()) return absl::OkStatus();  // they learn it from us
+  if (theirs.deleted()) {
+    absl::Status s = options_.store->DeleteDump(dump, options_.now_unix_ns());
+    if (s.ok()) {
+      Log(absl::StrCat(dump.ResourceName(), ": deleted, as on ", peer.target()));
+      if (options_.on_delete) options_.on_delete(dump);
+    }
+    return s;
+  }
+  if (options_.receiving(dump)) return absl::OkStatus();
+  if (!ours.ok()) {
+    absl::Status s = options_.store->UpdateDump(dump, [&](v1::DumpRecord* record) {
+      if (record->receive_unix_ns() != 0) return false;  // its receiver was faster
+      record->set_receive_unix_ns(options_.now_unix_ns());
+      record->set_key_epoch(theirs.key_epoch());
+      return true;
+    });
+    if (!s.ok()) return s;
+  }
+  bool equal = false;
+  absl::Status s = options_.store->ReadBlockSets(dump, [&](const DumpBlocks& blocks) {
+    equal = blocks.held.keys() == theirs.keys() && blocks.held.key_sum() == theirs.key_sum();
+  });
+  if (!s.ok()) return s;
+  if (!equal) {
+    const uint32_t epoch =
+        ours.ok() && ours->key_epoch() != 0 ? ours->key_epoch() : theirs.key_epoch();
+    const absl::StatusOr<v1::GetBlockMapResponse> response = peer.GetBlockMap(dump);
+    if (!response.ok()) return response.status();
+    const absl::StatusOr<BlockMap> map = BlockMap::FromProto(*response);
+    if (!map.ok()) return map.status();
+    absl::StatusOr<BlockMap> own = OwnMap(dump);
+    if (!own.ok()) return own.status();
+    // Numbers first; each pass takes as many runs as one request names.
+    for (;;) {
+      const std::vector<BlockRun> missing = own->MissingFrom(*map, kRunsPerRequest);
+      if (missing.empty()) break;
+      if (s = FetchRuns(peer, dump, epoch, missing); !s.ok()) return s;
+      if (missing.size() < kRunsPerRequest) break;
+      own = OwnMap(dump);
+      if (!own.ok()) return own.status();
+      // The peer could give none of these: the rest can wait for another round, or peer.
+      if (own->MissingFrom(*map, kRunsPerRequest) == missing) break;
+    }
+    if (s = FetchDigests(peer, dump, epoch, *map); !s.ok()) return s;
+  }
+  return SealIfDone(dump, theirs.sealed());
+}
+
+bool Replicator::Verified(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
+                          std::string_view encoded) {
+  absl::Status s;
+  if ((key.digest == 0) != encoded.empty()) {
+    s = absl::InvalidArgumentError("digest 0 stands for no bytes, and only that");
+  } else if (key.digest != 0 && options_.verify) {
+    s = options_.verify(dump, key_epoch, key, encoded);
+  }
+  bool first = false;
+  {
+    absl::MutexLock lock(&mu_);
+    if (s.ok()) {
+      stats_.blocks_fetched++;
+      return true;
+    }
+    first = stats_.blocks_refused++ % 1000 == 0;
+  }
+  // One line for the first of a thousand is enough.
+  if (first) {
+    Log(absl::StrCat(dump.ResourceName(), ": refused block ", key.block_class, "/", key.number,
+                     " from a peer: ", s.ToString()));
+  }
+  return false;
+}
+
+absl::Status Replicator::PutBatch(const DumpKey& dump, std::vector<FetchedBlock>* batch) {
+  if (batch->empty()) return absl::OkStatus();
+  for (const FetchedBlock& block : *batch) {
+    absl::Status s = options_.store->PutBlock(dump, block.key, block.encoded);
+    if (!s.ok()) return s;
+  }
+  if (absl::Status s = options_.store->Flush(); !s.ok()) return s;
+  if (options_.on_blocks) options_.on_blocks(dump, *batch);
+  batch->clear();
+  return absl::OkStatus();
+}
+
+absl::Status Replicator::FetchRuns(const Peer& peer, const DumpKey& dump, uint32_t key_epoch,
+                                   const std::vector<BlockRun>& runs) {
+  std::vector<FetchedBlock> batch;
+  size_t bytes = 0;
+  absl::Status put;
+  // Each call has one deadline: go on where it was cut off for as long as blocks come.
+  std::array<NumberSet, DCAST_CLASSES> left = NumbersOf(runs);
+  for (bool progress = true; progress;) {
+    progress = false;
+    std::vector<BlockRun> wanted;
+    for (uint8_t c = 0; c < DCAST_CLASSES; c++) {
+      for (const NumberRun& run : left[c].Runs()) wanted.push_back({c, run.first, run.count});
+    }
+    if (wanted.empty()) return absl::OkStatus();
+    std::array<NumberSet, DCAST_CLASSES> got;
+    bool cut_short = false;
+    absl::Status s = peer.FetchBlocks(
+        dump, wanted, {},
+        [&](const BlockKey& key, std::string encoded) {
+          if (!left[key.block_class].Contains(key.number)) return true;  // not asked for
+          if (!Verified(dump, key_epoch, key, encoded)) return true;
+          progress |= got[key.block_class].Add(key.number);
+          bytes += encoded.size();
+          batch.push_back({key, std::move(encoded)});
+          if (batch.size() < options_.batch_blocks && bytes < options_.batch_bytes) return true;
+          bytes = 0;
+          put = PutBatch(dump, &batch);
+          return put.ok();
+        },
+        &cut_short);
+    if (put.ok()) put = PutBatch(dump, &batch);
+    if (!put.ok()) return put;
+    if (s.ok()) return s;
+    if (!absl::IsDeadlineExceeded(s) || !progress) return s;
+    for (uint8_t c = 0; c < DCAST_CLASSES; c++) left[c] = left[c].Minus(got[c]);
+  }
+  return absl::DeadlineExceededError(
+      absl::StrCat(peer.target(), " sends no blocks of ", dump.ResourceName()));
+}
+
+absl::Status Replicator::FetchDigests(const Peer& peer, const DumpKey& dump, uint32_t key_epoch,
+                                      const BlockMap& theirs) {
+  const absl::StatusOr<BlockMap> own = OwnMap(dump);
+  if (!own.ok()) return own.status();
+  const std::vector<BlockRun> buckets =
+      own->DifferingBuckets(theirs, std::numeric_limits<size_t>::max());
+  for (size_t at = 0; at < buckets.size(); at += kBucketsPerRequest) {
+    const std::vector<BlockRun> part(
+        buckets.begin() + static_cast<ptrdiff_t>(at),
+        buckets.begin() +
+            static_cast<ptrdiff_t>(std::min(at + kBucketsPerRequest, buckets.size())));
+    const absl::StatusOr<std::vector<BlockKey>> listed = peer.ListBlocks(dump, part);
+    if (!listed.ok()) return listed.status();
+    absl::flat_hash_set<BlockKey> held;
+    for (const BlockRun& run : part) {
+      absl::Status s =
+          options_.store->ScanBlocks(dump, run.block_class, run.first, run.first + run.count - 1,
+                                     false, [&](const BlockKey& key, std::string_view) {
+                                       held.insert(key);
+                                       return true;
+                                     });
+      if (!s.ok()) return s;
+    }
+    std::vector<BlockKey> wanted;
+    for (const BlockKey& key : *listed) {
+      if (!held.contains(key)) wanted.push_back(key);
+    }
+    for (size_t i = 0; i < wanted.size(); i += options_.batch_blocks) {
+      const std::vector<BlockKey> keys(
+          wanted.begin() + static_cast<ptrdiff_t>(i),
+          wanted.begin() +
+              static_cast<ptrdiff_t>(std::min(i + options_.batch_blocks, wanted.size())));
+      const absl::flat_hash_set<BlockKey> asked(keys.begin(), keys.end());
+      std::vector<FetchedBlock> batch;
+      bool cut_short = false;
+      absl::Status s = peer.FetchBlocks(
+          dump, {}, keys,
+          [&](const BlockKey& key, std::string encoded) {
+            if (asked.contains(key) && Verified(dump, key_epoch, key, encoded)) {
+              batch.push_back({key, std::move(encoded)});
+            }
+            return true;
+          },
+          &cut_short);
+      if (absl::Status put = PutBatch(dump, &batch); !put.ok()) return put;
+      if (!s.ok()) return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Replicator::SealIfDone(const DumpKey& dump, bool peer_sealed) {
+  // Blocks that a receiver has put and nobody flushed yet are no ground for a seal.
+  if (absl::Status s = options_.store->Flush(); !s.ok()) return s;
+  bool complete = false;
+  uint64_t expected = 0;
+  uint64_t held = 0;
+  bool known = false;
+  absl::Status s = options_.store->ReadBlockSets(dump, [&](const DumpBlocks& blocks) {
+    complete = IsComplete(blocks.expected, blocks.durable);
+    known = blocks.expected.known();
+    expected = blocks.expected.blocks();
+    held = CountExpectedHeld(blocks.expected, blocks.durable);
+  });
+  if (!s.ok()) return s;
+  bool sealed = false;
+  s = options_.store->UpdateDump(dump, [&](v1::DumpRecord* record) {
+    if (record->complete()) return false;
+    if (complete) {
+      record->set_complete(true);
+      record->clear_incomplete_reason();
+    } else if (record->seal_unix_ns() == 0 && peer_sealed) {
+      record->set_incomplete_reason(
+          known ? absl::StrCat(expected - held, " of ", expected,
+                               " blocks are missing here and on the peers that were asked")
+                : "the list of blocks (META, PRESENCE) has not arrived whole here or on the peers "
+                  "that were asked");
+    } else {
+      return false;
+    }
+    if (record->seal_unix_ns() == 0 || complete) record->set_seal_unix_ns(options_.now_unix_ns());
+    sealed = true;
+    return true;
+  });
+  if (!s.ok()) return s;
+  if (sealed) {
+    Log(absl::StrCat(dump.ResourceName(), ": sealed ", complete ? "complete" : "incomplete",
+                     " after replication, ", held, " of ", expected, " blocks"));
+    if (options_.on_seal) options_.on_seal(dump, complete);
+  }
+  return absl::OkStatus();
+}
+
+void Replicator::FetchFromPeers(const DumpKey& dump, uint32_t key_epoch, std::vector<BlockRun> runs,
+                                std::function<void(FetchResult)> done) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!stopping_ && fetches_.size() < options_.max_fetches) {
+      fetches_.push_back({dump, key_epoch, std::move(runs), std::move(done)});
+      return;
+    }
+  }
+  done(FetchResult());
+}
+
+void Replicator::FetchLoop() {
+  for (;;) {
+    Fetch fetch;
+    {
+      absl::MutexLock lock(&mu_);
+      const auto due = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        return stopping_ || !fetches_.empty();
+      };
+      mu_.Await(absl::Condition(&due));
+      if (stopping_) return;
+      fetch = std::move(fetches_.front());
+      fetches_.pop_front();
+    }
+    fetch.done(RunFetch(fetch));
+  }
+}
+
+FetchResult Replicator::RunFetch(const Fetch& fetch) {
+  FetchResult result;
+  std::array<NumberSet, DCAST_CLASSES> left = NumbersOf(fetch.runs);
+  std::vector<std::shared_ptr<Peer>> peers = CurrentPeers();
+  // Begin with another peer each time, so that one does not carry all the repair.
+  if (!peers.empty()) {
+    uint64_t turn = 0;
+    {
+      absl::MutexLock lock(&mu_);
+      turn = fetch_turn_++;
+    }
+    std::rotate(peers.begin(), peers.begin() + static_cast<ptrdiff_t>(turn % peers.size()),
+                peers.end());
+  }
+  size_t bytes = 0;
+  for (const std::shared_ptr<Peer>& peer : peers) {
+    std::vector<BlockRun> wanted;
+    for (uint8_t c = 0; c < DCAST_CLASSES; c++) {
+      for (const NumberRun& run : left[c].Runs()) {
+        if (wanted.size() < kRunsPerRequest) {
+          wanted.push_back({c, run.first, run.count});
+        } else {
+          result.more = true;
+        }
+      }
+    }
+    if (wanted.empty() || calls_.cancelled()) break;
+    bool cut_short = false;
+    absl::flat_hash_set<BlockKey> got;
+    std::array<NumberSet, DCAST_CLASSES> came;
+    const absl::Status s = peer->FetchBlocks(
+        fetch.dump, wanted, {},
+        [&](const BlockKey& key, std::string encoded) {
+          if (!left[key.block_class].Contains(key.number)) return true;
+          if (!Verified(fetch.dump, fetch.key_epoch, key, encoded)) return true;
+          if (!got.insert(key).second) return true;
+          came[key.block_class].Add(key.number);
+          bytes += encoded.size();
+          result.blocks.push_back({key, std::move(encoded)});
+          return result.blocks.size() < options_.batch_blocks && bytes < options_.batch_bytes;
+        },
+        &cut_short);
+    // A peer that has never heard of the dump has answered, too.
+    if (s.ok() || absl::IsNotFound(s)) {
+      result.peers_asked++;
+    } else {
+      absl::MutexLock lock(&mu_);
+      stats_.peer_failures++;
+    }
+    if (cut_short) {
+      result.more = true;
+      break;
+    }
+    for (uint8_t c = 0; c < DCAST_CLASSES; c++) left[c] = left[c].Minus(came[c]);
+  }
+  return result;
+}
+
+}  // namespace dumpcast

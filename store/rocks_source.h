@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// One dump's blocks for the vmcore views, as of a snapshot of the database.
+#ifndef DUMPCAST_STORE_ROCKS_SOURCE_H_
+#define DUMPCAST_STORE_ROCKS_SOURCE_H_
+
+#include <rocksdb/db.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "store/block_set.h"
+#include "store/vmcore/block_source.h"
+
+namespace dumpcast {
+
+// Thread safety: as BlockSource says. Readers of one class wait for each other: they share a
+// cursor, so that reading ahead in address order costs no search.
+class RocksSource final : public BlockSource {
+ public:
+  // held: the numbers of the dump at the snapshot, by class. The snapshot is released at the end;
+  // `db` and the families must outlive this.
+  RocksSource(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
+              rocksdb::ColumnFamilyHandle* index, const rocksdb::Snapshot* snapshot,
+              const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held);
+  ~RocksSource() override;
+
+  absl::StatusOr<BlockState> ReadBlock(uint8_t block_class, uint64_t number,
+                                       std::string* encoded) const override;
+  absl::StatusOr<std::vector<HeldRun>> HeldRuns(uint8_t block_class, uint64_t first,
+                                                uint64_t last) const override;
+  absl::StatusOr<BlockState> ReadBlockHeader(uint8_t block_class, uint64_t number,
+                                             std::string* header) const override;
+
+ private:
+  struct Cursor {
+    absl::Mutex mu;
+    std::unique_ptr<rocksdb::Iterator> it ABSL_GUARDED_BY(mu);
+  };
+
+  absl::StatusOr<BlockState> Read(Cursor* cursor, rocksdb::ColumnFamilyHandle* family,
+                                  uint8_t block_class, uint64_t number, bool index,
+                                  std::string* out) const;
+
+  rocksdb::DB* const db_;
+  rocksdb::ColumnFamilyHandle* const blocks_;
+  rocksdb::ColumnFamilyHandle* const index_;
+  const rocksdb::Snapshot* const snapshot_;
+  const DumpKey dump_;
+  const std::array<NumberSet, DCAST_CLASSES> held_;
+  mutable std::array<Cursor, DCAST_CLASSES> block_cursors_;
+  mutable std::array<Cursor, DCAST_CLASSES> index_cursors_;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_STORE_ROCKS_SOURCE_H_

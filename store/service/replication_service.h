@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// dumpcast.v1.Replication, the side that has blocks. The side that fetches is store/replicate/.
+#ifndef DUMPCAST_STORE_SERVICE_REPLICATION_SERVICE_H_
+#define DUMPCAST_STORE_SERVICE_REPLICATION_SERVICE_H_
+
+#include <string>
+
+#include "dumpcast/v1/replication.grpc.pb.h"
+#include "store/store.h"
+
+namespace dumpcast {
+
+// Speaks of durable blocks only: what a peer counts as held here must survive a crash.
+//
+// Thread safety: gRPC calls it from its own threads.
+class ReplicationService final : public v1::Replication::Service {
+ public:
+  ReplicationService(Store* store, std::string relay_name)
+      : store_(store), relay_name_(std::move(relay_name)) {}
+
+  grpc::Status GetInventory(grpc::ServerContext* context, const v1::GetInventoryRequest* request,
+                            v1::GetInventoryResponse* response) override;
+  grpc::Status GetBlockMap(grpc::ServerContext* context, const v1::GetBlockMapRequest* request,
+                           v1::GetBlockMapResponse* response) override;
+  grpc::Status ListBlocks(grpc::ServerContext* context, const v1::ListBlocksRequest* request,
+                          grpc::ServerWriter<v1::ListBlocksResponse>* writer) override;
+  grpc::Status FetchBlocks(grpc::ServerContext* context, const v1::FetchBlocksRequest* request,
+                           grpc::ServerWriter<v1::FetchBlocksResponse>* writer) override;
+
+ private:
+  Store* const store_;
+  const std::string relay_name_;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_STORE_SERVICE_REPLICATION_SERVICE_H_
