@@ -130,6 +130,11 @@ struct dcast_pace_state {
 	__u64 review_ns; /* when the relays' paces are looked at again */
 };
 
+/* What END says of a lane and class, in host byte order. */
+struct dcast_lane_sum {
+	__u64 blocks, id_sum;
+};
+
 struct dcast_sender {
 	struct dcast_config config;
 	struct dcast_rim rim;
@@ -154,7 +159,7 @@ struct dcast_sender {
 	__u64 window_end, slices;
 	struct dcast_meta meta;
 	__u64 begin_ns;
-	struct dcast_end_class end[DCAST_MAX_LANES][DCAST_CLASSES]; /* host byte order */
+	struct dcast_lane_sum end[DCAST_MAX_LANES][DCAST_CLASSES];
 	__u64 end_unreadable;
 	__u64 pass_done, pass_total; /* total counts while presence is made */
 	__u8 total_known;

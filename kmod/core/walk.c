@@ -47,7 +47,7 @@ static unsigned int dcast_window_mask(struct dcast_sender *s, __u64 window)
 /* Context: any; must not allocate. */
 static void dcast_count_block(struct dcast_sender *s, unsigned int c, __u64 number)
 {
-	struct dcast_end_class *end = &s->end[dcast_block_lane(c, number, s->config.lanes)][c];
+	struct dcast_lane_sum *end = &s->end[dcast_block_lane(c, number, s->config.lanes)][c];
 
 	end->blocks++;
 	end->id_sum += dcast_id_mix(c, number);

@@ -99,7 +99,7 @@ static inline __u64 dcast_siphash_prefixed(const struct dcast_siphash_key *key, 
 
 static inline __u64 dcast_siphash(const struct dcast_siphash_key *key, const void *data, __u64 len)
 {
-	return dcast_siphash_prefixed(key, 0, 0, data, len);
+	return dcast_siphash_prefixed(key, NULL, 0, data, len);
 }
 
 /* MAC of a packet: packet points at its dcast_hdr, len is the UDP payload's length. */
