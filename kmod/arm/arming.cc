@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kmod/arm/arming.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+#include "kmod/arm/loading.h"
+
+namespace dumpcast {
+namespace {
+
+// A page of configfs, less a bit.
+constexpr size_t kMostWritten = 3500;
+
+std::string Attribute(absl::string_view name) {
+  return absl::StrCat(kConfigRoot, "/", name);
+}
+
+template <typename Bytes>
+std::string Hex(const Bytes& bytes) {
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+absl::Status WriteKey(const Files& files, const ArmConfig& config, const HostId& host_id) {
+  ClusterKeys keys = UnauthenticatedKeys();
+  if (!config.key_file.empty()) {
+    absl::StatusOr<ClusterKeys> loaded = LoadKeyFile(files.Path(config.key_file));
+    if (!loaded.ok()) return loaded.status();
+    keys = *std::move(loaded);
+  }
+  const uint16_t epoch = keys.NewestEpoch();
+  const Key host_key = DeriveHostKey(*keys.Find(epoch), host_id, epoch);
+  absl::Status status = files.Write(Attribute("host_key"), Hex(host_key));
+  status.Update(files.Write(Attribute("key_epoch"), absl::StrCat(epoch)));
+  return status;
+}
+
+// Where each processor's registers are left when it is stopped.
+absl::Status WriteCrashNotes(const Files& files) {
+  std::string lines;
+  absl::Status status;
+  for (const std::string& name : files.List("/sys/devices/system/cpu")) {
+    absl::string_view number = name;
+    int cpu = 0;
+    if (!absl::ConsumePrefix(&number, "cpu") || !absl::SimpleAtoi(number, &cpu)) continue;
+    const auto address =
+        files.Read(absl::StrCat("/sys/devices/system/cpu/", name, "/crash_notes"));
+    if (!address.ok()) continue;
+    absl::StrAppend(&lines, cpu, " ", *address, "\n");
+    if (lines.size() > kMostWritten) {
+      status.Update(files.Write(Attribute("crash_notes"), lines));
+      lines.clear();
+    }
+  }
+  if (!lines.empty()) status.Update(files.Write(Attribute("crash_notes"), lines));
+  return status;
+}
+
+absl::Status RemovePaths(const Files& files) {
+  absl::Status status;
+  for (const std::string& name : files.List(Attribute("paths"))) {
+    status.Update(files.RemoveFolder(Attribute(absl::StrCat("paths/", name))));
+  }
+  return status;
+}
+
+absl::Status WritePath(const Files& files, const PathConfig& path) {
+  const std::string folder = Attribute(absl::StrCat("paths/", path.name));
+  if (absl::Status status = files.MakeFolder(folder); !status.ok()) return status;
+  std::map<std::string, std::string> attributes = path.attributes;
+  attributes["device"] = path.device;
+  attributes["destination"] = absl::StrJoin(path.destinations, " ");
+  attributes["port"] = absl::StrCat(path.port);
+  for (const auto& [name, value] : attributes) {
+    absl::Status status = files.Write(absl::StrCat(folder, "/", name), value);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteSettings(const Files& files, const ArmConfig& config) {
+  const absl::StatusOr<HostId> host_id = FindHostId(files, config);
+  if (!host_id.ok()) return host_id.status();
+  const absl::StatusOr<std::string> boot_id = files.Read("/proc/sys/kernel/random/boot_id");
+  if (!boot_id.ok()) return boot_id.status();
+  const std::string hostname =
+      config.hostname.empty() ? files.Read("/proc/sys/kernel/hostname").value_or("")
+                              : config.hostname;
+  absl::Status status = files.Write(Attribute("host_id"), Hex(*host_id));
+  status.Update(files.Write(Attribute("boot_id"), *boot_id));
+  status.Update(files.Write(Attribute("hostname"), hostname));
+  status.Update(WriteKey(files, config, *host_id));
+  status.Update(WriteCrashNotes(files));
+  for (const auto& [name, value] : config.attributes) {
+    status.Update(files.Write(Attribute(name), value));
+  }
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config) {
+  std::string text = config.host_id;
+  if (text.empty()) {
+    const absl::StatusOr<std::string> machine_id = files.Read("/etc/machine-id");
+    if (!machine_id.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(machine_id.status().message(),
+                       ": make one with `systemd-machine-id-setup`, or set host_id"));
+    }
+    text = *machine_id;
+  }
+  text = absl::StrReplaceAll(text, {{"-", ""}});
+  const bool hex = std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isxdigit(static_cast<unsigned char>(c));
+  });
+  if (text.size() != 2 * kHostIdBytes || !hex) {
+    return absl::FailedPreconditionError(
+        "/etc/machine-id: wanted 32 hex digits: make one with `systemd-machine-id-setup`, or set "
+        "host_id");
+  }
+  const std::string bytes = absl::HexStringToBytes(text);
+  HostId id;
+  std::copy(bytes.begin(), bytes.end(), id.begin());
+  return id;
+}
+
+absl::Status Arm(const Files& files, const ArmConfig& config) {
+  if (absl::Status status = Disarm(files); !status.ok()) return status;
+  if (absl::Status status = WriteSettings(files, config); !status.ok()) return status;
+  for (const PathConfig& path : config.paths) {
+    if (absl::Status status = WritePath(files, path); !status.ok()) return status;
+  }
+  return files.Write(Attribute("armed"), "1");
+}
+
+absl::Status Disarm(const Files& files) {
+  if (!files.Exists(Attribute("armed"))) return absl::OkStatus();
+  absl::Status status = files.Write(Attribute("armed"), "0");
+  status.Update(RemovePaths(files));
+  return status;
+}
+
+absl::Status SendTestDump(const Files& files) {
+  const absl::StatusOr<ArmStatus> status = ReadStatus(files);
+  if (!status.ok()) return status.status();
+  if (!status->armed) {
+    return absl::FailedPreconditionError("the host is not armed: `dumpcast-arm arm` first");
+  }
+  return files.Write(Attribute("test"), "1");
+}
+
+absl::StatusOr<ArmStatus> ReadStatus(const Files& files) {
+  if (!files.Exists(Attribute("status"))) return ArmStatus();
+  const absl::StatusOr<std::string> text = files.Read(Attribute("status"));
+  if (!text.ok()) return text.status();
+  return ParseStatus(*text);
+}
+
+}  // namespace dumpcast

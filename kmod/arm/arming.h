@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arming through configfs: from a configuration to a module that heartbeats.
+#ifndef DUMPCAST_KMOD_ARM_ARMING_H_
+#define DUMPCAST_KMOD_ARM_ARMING_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kmod/arm/config.h"
+#include "kmod/arm/files.h"
+#include "kmod/arm/status.h"
+#include "protos/keys/keys.h"
+
+namespace dumpcast {
+
+// host_id: config.host_id, or /etc/machine-id. Errors: kFailedPrecondition with the fix.
+[[nodiscard]] absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config);
+
+// Arms, disarming first when the host is armed. REQUIRES: EnsureModule(). Errors: the first
+// write that the module refused; the kernel log says what was wanted.
+[[nodiscard]] absl::Status Arm(const Files& files, const ArmConfig& config);
+
+// Disarms and removes the paths. Fine when not armed or not loaded.
+[[nodiscard]] absl::Status Disarm(const Files& files);
+
+// Sends a test dump; blocks until it is committed or given up (30 s). Errors:
+// kDeadlineExceeded when too few relays committed it, kFailedPrecondition when not armed.
+[[nodiscard]] absl::Status SendTestDump(const Files& files);
+
+// The module's status; disarmed when it is not loaded.
+[[nodiscard]] absl::StatusOr<ArmStatus> ReadStatus(const Files& files);
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_KMOD_ARM_ARMING_H_

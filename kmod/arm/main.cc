@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+#include <ctime>
+#include <iostream>
+#include <string>
+
+#include "kmod/arm/cli.h"
+#include "kmod/arm/loading.h"
+
+namespace {
+
+volatile std::sig_atomic_t g_asked_to_end = 0;
+
+// Sleeps with the signals unblocked for just that long, so that none is missed in between.
+bool SleepUnlessAsked(double seconds) {
+  timespec wait{};
+  wait.tv_sec = static_cast<time_t>(seconds);
+  wait.tv_nsec = static_cast<long>((seconds - static_cast<double>(wait.tv_sec)) * 1e9);
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  if (g_asked_to_end == 0 && sigtimedwait(&ends, nullptr, &wait) > 0) g_asked_to_end = 1;
+  return g_asked_to_end == 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Only `arm --wait` sleeps for long; every other command ends by the signal as usual.
+  for (int i = 1; i < argc; i++) {
+    if (std::string(argv[i]) != "--wait") continue;
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigprocmask(SIG_BLOCK, &ends, nullptr);
+  }
+  dumpcast::ArmEnvironment env;
+  env.out = &std::cout;
+  env.err = &std::cerr;
+  env.ensure_module = dumpcast::EnsureModule;
+  env.sleep = SleepUnlessAsked;
+  return dumpcast::RunArm(argc, argv, env);
+}
