@@ -164,11 +164,11 @@ static void dcast_dump_report(struct dcast_host *host)
 			 stats->skipped[i], path->rx_frames, path->rx_ours,
 			 path->locks_broken ? "; its lock was broken" : "");
 	}
-	pr_emerg("%s: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, %u of %u relays have it all, %llu.%llu s\n",
-		 dcast_sender_committed(s) ? "dump committed" : "dump sent", stats->blocks,
-		 stats->raw_bytes >> 20, stats->encoded_bytes >> 20, stats->unreadable_pages,
-		 dcast_relays_known(s, true), dcast_relays_known(s, false), ms / 1000,
-		 ms % 1000 / 100);
+	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
+		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
+		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),
+		 dcast_relays_known(s, false),
+		 dcast_sender_committed(s) ? ": committed" : ": not committed");
 }
 
 /*
