@@ -64,7 +64,7 @@ struct PageDescriptor {
 static_assert(sizeof(PageDescriptor) == 24);
 
 constexpr uint32_t kHeaderVersion = 6;
-constexpr uint32_t kStatusIncomplete = 0x8;  // DUMP_DH_COMPRESSED_INCOMPLETE, makedumpfile 1.5.8
+constexpr uint32_t kStatusIncomplete = 0x8;  // DUMP_DH_COMPRESSED_INCOMPLETE of diskdump_mod.h
 
 constexpr size_t kCheckpoint = 64;  // windows between two counts
 

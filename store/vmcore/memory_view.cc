@@ -214,7 +214,7 @@ absl::StatusOr<std::shared_ptr<const MemoryView::Window>> MemoryView::DecodeWind
 absl::StatusOr<std::shared_ptr<const MemoryView::Window>> MemoryView::GetWindow(
     uint64_t number) const {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (auto it = by_number_.find(number); it != by_number_.end()) {
       recent_.splice(recent_.begin(), recent_, it->second);
       return recent_.front();
@@ -222,7 +222,7 @@ absl::StatusOr<std::shared_ptr<const MemoryView::Window>> MemoryView::GetWindow(
   }
   absl::StatusOr<std::shared_ptr<const Window>> window = DecodeWindow(number);
   if (!window.ok()) return window.status();
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (by_number_.contains(number)) return window;
   recent_.push_front(*window);
   by_number_[number] = recent_.begin();

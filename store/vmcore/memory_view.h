@@ -7,14 +7,13 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "store/vmcore/block_source.h"
 #include "store/vmcore/dump_meta.h"
 
@@ -93,8 +92,7 @@ class MemoryView {
   struct Window;
 
   MemoryView(std::shared_ptr<const BlockSource> source, std::shared_ptr<const DumpMeta> meta);
-  absl::StatusOr<std::shared_ptr<const Window>> GetWindow(uint64_t window) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<std::shared_ptr<const Window>> GetWindow(uint64_t window) const;
   absl::StatusOr<std::shared_ptr<const Window>> DecodeWindow(uint64_t window) const;
   absl::StatusOr<PageState> FindPage(uint64_t pfn, std::shared_ptr<const Window>* held,
                                      const char** bytes) const;
@@ -108,10 +106,12 @@ class MemoryView {
   // Ascending runs of held windows, for each of classes 1..3.
   std::array<std::vector<HeldRun>, DCAST_CLASSES> held_;
 
-  mutable absl::Mutex mutex_;
-  mutable std::list<std::shared_ptr<const Window>> recent_ ABSL_GUARDED_BY(mutex_);
+  // Not absl::Mutex: Debian's is built without the thread sanitizer's hooks, which then reports
+  // every use of what it guards as a race. Guards recent_ and by_number_.
+  mutable std::mutex mutex_;
+  mutable std::list<std::shared_ptr<const Window>> recent_;
   mutable absl::flat_hash_map<uint64_t, std::list<std::shared_ptr<const Window>>::iterator>
-      by_number_ ABSL_GUARDED_BY(mutex_);
+      by_number_;
 };
 
 }  // namespace dumpcast
