@@ -45,6 +45,13 @@ SeqVerdict SeqTable::Note(TimeNs now, uint64_t origin, uint8_t path, uint8_t lan
   return it->second.window.Note(seq);
 }
 
+bool SeqTable::Rising(uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq) {
+  const auto it = windows_.find(Key{origin, path, lane});
+  if (it == windows_.end() || seq <= it->second.announce_seq) return false;
+  it->second.announce_seq = seq;
+  return true;
+}
+
 uint64_t SeqTable::Lost(uint64_t origin, uint8_t path) const {
   uint64_t lost = 0;
   for (const auto& [key, entry] : windows_)

@@ -17,11 +17,10 @@ uint64_t LowBits(unsigned n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n
 }  // namespace
 
 uint64_t Assembler::Partial::wanted() const {
-  uint64_t missing = ~have & LowBits(k);
+  int need = k - std::popcount(have);
   uint64_t wanted = 0;
-  for (int need = k - std::popcount(have); need > 0 && missing != 0; --need) {
-    wanted |= missing & -missing;
-    missing &= missing - 1;
+  for (uint64_t rest : {~have & ~LowBits(k + m), ~have & LowBits(k + m)}) {
+    for (; need > 0 && rest != 0; --need, rest &= rest - 1) wanted |= rest & -rest;
   }
   return wanted;
 }
@@ -121,6 +120,7 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
     }
   }
 
+  encoding->m = std::max(encoding->m, hdr.m);
   encoding->have |= uint64_t{1} << hdr.index;
   encoding->last_ns = now;
   ++budget_->waiting_symbols_;
@@ -175,7 +175,7 @@ std::optional<Assembler::Partial> Assembler::Find(const BlockName& name) const {
         encoding->k - std::popcount(encoding->have) <= best->k - std::popcount(best->have))
       best = &*encoding;
   }
-  return Partial{best->key.digest, best->have, best->k, last_ns};
+  return Partial{best->key.digest, best->have, best->k, best->m, last_ns};
 }
 
 std::vector<BlockName> Assembler::Quiet(TimeNs before, size_t limit) const {

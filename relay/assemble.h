@@ -77,8 +77,10 @@ class Assembler {
     uint64_t digest = 0;
     uint64_t have = 0;  // bit i: symbol i
     uint8_t k = 0;
+    uint8_t m = 0;       // parity symbols that the sender says it has sent
     TimeNs last_ns = 0;  // newest symbol
-    // Data symbols to ask for so that k are there.
+    // Symbols to ask for so that k are there: parity that nobody has, since it serves all relays
+    // whatever each has lost; data when there is no more.
     uint64_t wanted() const;
   };
   std::optional<Partial> Find(const BlockName& name) const;
@@ -92,6 +94,7 @@ class Assembler {
     uint32_t encoded_len = 0;
     uint16_t symbol_size = 0;
     uint8_t k = 0;
+    uint8_t m = 0;
     uint64_t have = 0;
     uint64_t birth = 0;
     uint64_t bytes = 0;

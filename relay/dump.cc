@@ -246,7 +246,15 @@ void Dump::OnPeerResult(TimeNs now, const PeerResult& result) {
 void Dump::OnReplicated(TimeNs now, const std::vector<PeerBlock>& blocks) {
   if (!live_) return;
   TakeBlocks(now, blocks, true);
-  if (state_ == State::kIncomplete && AllHeld()) Reopen(now);
+}
+
+void Dump::OnSealedElsewhere() {
+  if (state_ == State::kDeclined || state_ == State::kComplete) return;
+  sealed_blocks_ = held();
+  // Every lane, also when this relay never saw META itself.
+  committed_ = live_ && live_->class0.lanes() != 0 ? AllLanes() : ~uint64_t{0};
+  state_ = State::kComplete;
+  live_.reset();
 }
 
 void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Status& status) {
@@ -439,7 +447,7 @@ void Dump::StepRepair(TimeNs now) {
   if (requests.fetch.empty()) return;
   const uint64_t id = shared_->next_fetch_id++;
   shared_->open_fetches.emplace(id, key_);
-  shared_->fetches.push_back({id, key_, std::move(requests.fetch)});
+  shared_->fetches.push_back({id, key_, key_epoch_, std::move(requests.fetch)});
 }
 
 void Dump::Seal(bool complete, std::string reason) {

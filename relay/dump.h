@@ -58,6 +58,8 @@ class Dump {
   void OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Status& status);
   void OnPeerResult(TimeNs now, const PeerResult& result);
   void OnReplicated(TimeNs now, const std::vector<PeerBlock>& blocks);
+  // Replication has sealed it complete.
+  void OnSealedElsewhere();
   void Decline();
   // PACE to its senders.
   void SendPace(TimeNs now, uint32_t kib_s);

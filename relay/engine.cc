@@ -21,6 +21,8 @@ constexpr TimeNs kRefusedNs = 5 * kSecond;           // a dump that the store re
 constexpr TimeNs kVersionEventNs = 60 * kSecond;
 constexpr TimeNs kDeclinedEventNs = 60 * kSecond;
 constexpr size_t kMaxRefused = 4096;
+constexpr size_t kMaxHellos = 16384;
+constexpr TimeNs kHelloSpreadNs = 20 * kMillisecond;
 
 template <typename T>
 T PayloadAs(std::string_view payload) {
@@ -42,6 +44,7 @@ class Engine::Impl {
   void OnDumpPacket(TimeNs now, const Verified& packet);
   void RecordHost(const DumpKey& key, const Hosts::Host& host);
   void SayHello(TimeNs now, const Verified& packet);
+  void SendHellos(TimeNs now);
   Dump* Find(const DumpKey& key) {
     const auto it = dumps.find(key);
     return it == dumps.end() ? nullptr : it->second.get();
@@ -65,6 +68,17 @@ class Engine::Impl {
   // Destroyed before `shared`, whose budget they use.
   absl::flat_hash_map<DumpKey, std::unique_ptr<Dump>> dumps;
   absl::flat_hash_map<DumpKey, TimeNs> refused;  // until when
+  // Answers to ANNOUNCEs, spread so that many relays do not answer in one instant.
+  struct Hello {
+    TimeNs due_ns = 0;
+    DumpKey dump;
+    uint16_t key_epoch = 0;
+    std::shared_ptr<const dcast_keys> keys;
+    Address to;
+    uint8_t path = 0;
+    uint64_t announce_seq = 0;  // as on the wire
+  };
+  std::vector<Hello> hellos;
   TimeNs version_told_ns = 0;
   TimeNs many_told_ns = 0;
 };
@@ -132,10 +146,10 @@ void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
       host.seqs.Note(now, dcast_le64(packet.hdr.origin), packet.hdr.path, packet.hdr.lane,
                      dcast_le64(packet.hdr.seq));
   // A very late SYMBOL still does good and no harm; a late state would turn time back.
-  const bool stateful =
-      packet.verdict == Counter::kAnnounce || packet.verdict == Counter::kEnd;
-  if (seq == SeqVerdict::kSeen || (seq == SeqVerdict::kOld && stateful))
-    return counters.Add(Counter::kReplay);
+  const bool late = packet.verdict == Counter::kAnnounce &&
+                    !host.seqs.Rising(dcast_le64(packet.hdr.origin), packet.hdr.path,
+                                      packet.hdr.lane, dcast_le64(packet.hdr.seq));
+  if (seq == SeqVerdict::kSeen || late) return counters.Add(Counter::kReplay);
   if (packet.verdict == Counter::kAnnounce) return OnAnnounce(now, host, packet);
   OnDumpPacket(now, packet);
 }
@@ -197,15 +211,26 @@ void Engine::Impl::RecordHost(const DumpKey& key, const Hosts::Host& host) {
   shared.store.Add(std::move(op));
 }
 
-void Engine::Impl::SayHello(TimeNs, const Verified& packet) {
-  const ReplyTo to{packet.dump(), dcast_le16(packet.hdr.key_epoch), packet.keys.get()};
-  shared.counters.Add(Counter::kHellos);
-  shared.replies.push_back(
-      {packet.from, MakePacket(DCAST_HELLO, to, shared.config.relay_id, shared.next_seq++,
-                               packet.hdr.path,
-                               HelloPayload(packet.hdr.seq, shared.config.lane_mask,
-                                            shared.pace.KibPerSecond(Sending()),
-                                            shared.config.name))});
+void Engine::Impl::SayHello(TimeNs now, const Verified& packet) {
+  if (hellos.size() >= kMaxHellos) return;
+  hellos.push_back({now + shared.random() % kHelloSpreadNs, packet.dump(),
+                    dcast_le16(packet.hdr.key_epoch), packet.keys, packet.from, packet.hdr.path,
+                    packet.hdr.seq});
+}
+
+void Engine::Impl::SendHellos(TimeNs now) {
+  const auto due = std::stable_partition(hellos.begin(), hellos.end(),
+                                         [now](const Hello& h) { return h.due_ns > now; });
+  for (auto it = due; it != hellos.end(); ++it) {
+    const ReplyTo to{it->dump, it->key_epoch, it->keys.get()};
+    shared.counters.Add(Counter::kHellos);
+    shared.replies.push_back(
+        {it->to, MakePacket(DCAST_HELLO, to, shared.config.relay_id, shared.next_seq++, it->path,
+                            HelloPayload(it->announce_seq, shared.config.lane_mask,
+                                         shared.pace.KibPerSecond(Sending()),
+                                         shared.config.name))});
+  }
+  hellos.erase(due, hellos.end());
 }
 
 void Engine::Impl::OnPeerPacket(TimeNs now, const Verified& packet) {
@@ -272,6 +297,7 @@ void Engine::Tick(TimeNs now) {
   Shared& shared = impl_->shared;
   for (const auto& [key, dump] : impl_->dumps)
     if (now >= dump->WakeNs()) dump->Tick(now);
+  if (!impl_->hellos.empty()) impl_->SendHellos(now);
   if (shared.pace.Update(now, shared.store.pending_bytes())) {
     const uint32_t kib_s = shared.pace.KibPerSecond(impl_->Sending());
     for (const auto& [key, dump] : impl_->dumps) dump->SendPace(now, kib_s);
@@ -280,6 +306,7 @@ void Engine::Tick(TimeNs now) {
 
 TimeNs Engine::WakeNs() const {
   TimeNs wake = impl_->shared.store.WakeNs();
+  for (const Impl::Hello& hello : impl_->hellos) wake = std::min(wake, hello.due_ns);
   bool sending = false;
   for (const auto& [key, dump] : impl_->dumps) {
     wake = std::min(wake, dump->WakeNs());
@@ -319,6 +346,16 @@ void Engine::PeerFetched(TimeNs now, uint64_t fetch_id, const PeerResult& result
 void Engine::BlocksReplicated(TimeNs now, const DumpKey& key,
                               const std::vector<PeerBlock>& blocks) {
   if (Dump* dump = impl_->Find(key)) dump->OnReplicated(now, blocks);
+}
+
+void Engine::SealedByReplication(TimeNs now, const DumpKey& key) {
+  if (impl_->Find(key) == nullptr) {
+    RestoredDump sealed;
+    sealed.key = key;
+    RestoreDump(now, sealed);
+    impl_->shared.events.pop_back();  // it is not gone on with
+  }
+  impl_->Find(key)->OnSealedElsewhere();
 }
 
 void Engine::Decline(TimeNs now, const DumpKey& key) {

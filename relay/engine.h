@@ -73,8 +73,11 @@ class Engine {
   void Tick(TimeNs now);
   void StoreDone(TimeNs now, uint64_t op_id, const absl::Status& status);
   void PeerFetched(TimeNs now, uint64_t fetch_id, const PeerResult& result);
-  // Blocks that replication has put into the store by itself.
+  // Blocks that replication has put into the store and made durable by itself; the bytes of class 0
+  // are needed, others may be left out.
   void BlocksReplicated(TimeNs now, const DumpKey& dump, const std::vector<PeerBlock>& blocks);
+  // Replication has sealed the dump complete, also one that this engine never heard of.
+  void SealedByReplication(TimeNs now, const DumpKey& dump);
   // The dump was deleted or evicted: forgets it and declines its packets from now on.
   void Decline(TimeNs now, const DumpKey& dump);
   // Where peers listen for copies of NAKs; empty when there are none.

@@ -8,7 +8,7 @@ namespace dumpcast {
 namespace {
 
 constexpr TimeNs kPeriodNs = 200 * kMillisecond;
-constexpr TimeNs kRepeatNs = kSecond;
+constexpr TimeNs kRepeatNs = kSecond;  // a relay silent for longer has no say (WIRE.md, PACE)
 constexpr double kFloor = 256 * 1024;  // bytes per second: never told to stop altogether
 constexpr double kOnDrops = 0.7;       // of what came when the sockets dropped
 constexpr double kOnQueue = 0.8;       // of what the store took when its queue was long
@@ -42,8 +42,8 @@ bool Pace::Update(TimeNs now, uint64_t pending_store_bytes) {
     limit_ *= kRise;
     if (limit_ > top_ * kForget) limit_ = 0;
   }
-  const bool changed = std::abs(limit_ - before) > before * 0.05;
-  if (!changed && (limit_ == 0 || now < told_ns_ + kRepeatNs)) return false;
+  const bool changed = std::abs(limit_ - before) > before / 4;
+  if (!changed && now < told_ns_ + kRepeatNs) return false;
   told_ns_ = now;
   return true;
 }

@@ -81,6 +81,7 @@ struct StoreOp {
 struct PeerFetch {
   uint64_t id = 0;
   DumpKey dump;
+  uint16_t key_epoch = 0;
   std::vector<BlockRun> runs;
 };
 

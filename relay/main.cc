@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// dumpcast-relay: options, keys, log, signals.
+#include <signal.h>
+#include <sodium.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <ctime>
+#include <string>
+
+#include "absl/strings/str_join.h"
+#include "protos/keys/keys.h"
+#include "relay/node.h"
+#include "relay/options.h"
+#include "relay/peer_names.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr char kDefaultConfig[] = "/etc/dumpcast/relay.toml";
+constexpr time_t kCounterSeconds = 60;
+
+void SetUpLog(const std::string& level) {
+  auto logger = spdlog::stderr_color_mt("dumpcast-relay");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
+  logger->set_level(spdlog::level::from_str(level));
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(logger);
+}
+
+void SayHowToTry(const RelayOptions& options) {
+  spdlog::info("single node with defaults; send it a test dump of any file with: dumpcast-send "
+               "--test --format raw --file FILE");
+  spdlog::info("then look at it with: dumpcast ls");
+  spdlog::info("the store is in {}", options.store_path);
+}
+
+int Run(const RelayOptions& options) {
+  ClusterKeys keys = UnauthenticatedKeys();
+  if (!options.key_file.empty()) {
+    auto loaded = LoadKeyFile(options.key_file);
+    if (!loaded.ok()) {
+      std::fprintf(stderr, "dumpcast-relay: --key-file: %s\n",
+                   std::string(loaded.status().message()).c_str());
+      return 2;
+    }
+    keys = *std::move(loaded);
+  }
+  for (const std::string& peer : options.peers) {
+    if (auto name = ParsePeer(peer, 1); !name.ok()) {
+      std::fprintf(stderr, "dumpcast-relay: --peers: %s\n",
+                   std::string(name.status().message()).c_str());
+      return 2;
+    }
+  }
+  if (options.check_config) {
+    std::printf("dumpcast-relay: the configuration is right\n");
+    return 0;
+  }
+
+  // Before any thread: all of them inherit it, and the signals come to sigtimedwait() below.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  SetUpLog(options.log_level);
+  if (options.key_file.empty()) spdlog::warn("{}", kUnauthenticatedWarning);
+  auto node = Node::Start(options, std::move(keys));
+  if (!node.ok()) {
+    spdlog::critical("cannot start: {}", std::string(node.status().message()));
+    return 1;
+  }
+  spdlog::info("{} listens on {} lanes of {} and {} port {}, gRPC on {}", options.name,
+               options.lanes, options.group, options.group6, options.port,
+               absl::StrJoin(options.listen, ", "));
+  if (!options.configured) SayHowToTry(options);
+
+  std::string last;
+  int signal_number = -1;
+  while (signal_number < 0) {
+    const timespec wait{kCounterSeconds, 0};
+    signal_number = sigtimedwait(&signals, nullptr, &wait);
+    const std::string line = (*node)->CounterLine();
+    if (line != last) spdlog::info("counters: {}", line);
+    last = line;
+  }
+  spdlog::info("ending: signal {}", signal_number);
+  if (const absl::Status status = (*node)->Stop(); !status.ok()) {
+    spdlog::critical("the last flush failed: {}", status.ToString());
+    return 1;
+  }
+  spdlog::info("everything received is durable");
+  return 0;
+}
+
+}  // namespace
+}  // namespace dumpcast
+
+int main(int argc, char** argv) {
+  if (sodium_init() < 0) {
+    std::fprintf(stderr, "dumpcast-relay: libsodium cannot start\n");
+    return 1;
+  }
+  const auto parsed = dumpcast::ParseRelayOptions(argc, argv, dumpcast::kDefaultConfig);
+  return parsed.run ? dumpcast::Run(parsed.options) : parsed.exit_code;
+}

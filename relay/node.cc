@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/node.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr uint16_t kGrpcPort = 26211;
+constexpr TimeNs kInterfacesNs = 5 * kSecond;   // how often new interfaces are looked for
+constexpr TimeNs kMaxSleepNs = kSecond;
+constexpr size_t kOpsPerBatch = 256;
+
+int64_t UnixNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+spdlog::level::level_enum LevelOf(Event::Kind kind) {
+  switch (kind) {
+    case Event::Kind::kSealedIncomplete:
+    case Event::Kind::kDeclined:
+    case Event::Kind::kEndMismatch:
+    case Event::Kind::kSenderSilent:
+      return spdlog::level::warn;
+    case Event::Kind::kDiskFull:
+    case Event::Kind::kBadVersion:
+      return spdlog::level::err;
+    default:
+      return spdlog::level::info;
+  }
+}
+
+std::string FileText(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+TimeNs Node::Now() {
+  return static_cast<TimeNs>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                 std::chrono::steady_clock::now().time_since_epoch())
+                                 .count());
+}
+
+Node::Node(const RelayOptions& options, ClusterKeys keys)
+    : options_(options), keys_(std::move(keys)) {}
+
+absl::StatusOr<std::unique_ptr<Node>> Node::Start(const RelayOptions& options, ClusterKeys keys) {
+  std::unique_ptr<Node> node(new Node(options, std::move(keys)));
+  absl::Status status = node->Init();
+  if (!status.ok()) return status;
+  return node;
+}
+
+Node::~Node() { (void)Stop(); }
+
+std::optional<dcast_keys> Node::HostKeys(const Id16& host_id, uint16_t epoch) const {
+  const Key* cluster = keys_.Find(epoch);
+  if (cluster == nullptr) return std::nullopt;
+  const Key host = DeriveHostKey(*cluster, host_id, epoch);
+  dcast_keys keys;
+  dcast_keys_init(&keys, host.data());
+  return keys;
+}
+
+absl::Status Node::Init() {
+  std::vector<PeerName> names;
+  for (const std::string& peer : options_.peers) {
+    auto name = ParsePeer(peer, kGrpcPort);
+    if (!name.ok()) return name.status();
+    names.push_back(*std::move(name));
+  }
+  peer_names_ = std::make_unique<PeerNames>(std::move(names), options_.port);
+
+  StoreOptions store_options;
+  store_options.path = options_.store_path;
+  store_options.min_free_bytes = options_.min_free_bytes;
+  auto store = Store::Open(store_options);
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  writer_ = std::make_unique<Writer>(store_.get(), UnixNs);
+
+  EngineConfig config;
+  config.relay_id = store_->relay_id();
+  config.name = options_.name;
+  // Rises over restarts, as the wall clock does.
+  config.first_seq = static_cast<uint64_t>(UnixNs() / 1000);
+  config.lane_mask =
+      options_.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << options_.lanes) - 1;
+  config.has_peers = !peer_names_->empty();
+  config.dump_memory_bytes = options_.dump_memory_bytes;
+  config.total_memory_bytes = options_.memory_bytes;
+  config.max_dumps = options_.max_dumps;
+  config.silent_ns = options_.silent_ns;
+  config.seal_ns = options_.seal_ns;
+  std::random_device seed;
+  auto random = std::make_shared<std::mt19937_64>((uint64_t{seed()} << 32) | seed());
+  engine_ = std::make_unique<Engine>(
+      config, [this](const Id16& host_id, uint16_t epoch) { return HostKeys(host_id, epoch); },
+      [random] { return (*random)(); });
+  if (absl::Status s = RestoreFromStore(*store_, Now(), engine_.get()); !s.ok()) return s;
+
+  UdpOptions udp_options;
+  udp_options.group = options_.group;
+  udp_options.group6 = options_.group6;
+  udp_options.port = options_.port;
+  udp_options.lanes = options_.lanes;
+  udp_options.interfaces = options_.interfaces;
+  udp_options.buffer_bytes = options_.socket_buffer_bytes;
+  auto udp = Udp::Open(udp_options);
+  if (!udp.ok()) return udp.status();
+  udp_ = *std::move(udp);
+  if (udp_->buffer_bytes() < options_.socket_buffer_bytes)
+    spdlog::warn("the kernel gave a receive buffer of {} KiB instead of {}: packets may be lost in "
+                 "bursts; run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+                 udp_->buffer_bytes() >> 10, options_.socket_buffer_bytes >> 10);
+
+  // Replication exists before the API asks it for holders, and runs after it.
+  StartReplication();
+  if (absl::Status s = StartApi(); !s.ok()) return s;
+  writer_thread_ = std::thread([this] { WriterLoop(); });
+  timer_thread_ = std::thread([this] { TimerLoop(); });
+  for (size_t i = 0; i < udp_->receivers(); ++i)
+    receive_threads_.emplace_back([this, i] { ReceiveLoop(i); });
+  replicator_->Start();
+  return absl::OkStatus();
+}
+
+void Node::StartReplication() {
+  ReplicatorOptions replication;
+  replication.store = store_.get();
+  replication.relay_name = options_.name;
+  replication.peers = [this] {
+    std::vector<std::string> targets = peer_names_->Targets(Now());
+    WithEngine([&](Engine& engine, TimeNs) {
+      engine.SetPeers(peer_names_->UdpAddresses(), !targets.empty());
+    });
+    return targets;
+  };
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+  if (!options_.tls_ca.empty()) {
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = FileText(options_.tls_ca);
+    tls.pem_private_key = FileText(options_.tls_key);
+    tls.pem_cert_chain = FileText(options_.tls_cert);
+    credentials = grpc::SslCredentials(tls);
+  }
+  const bool tls = !options_.tls_ca.empty();
+  replication.channel = [this, credentials, tls](const std::string& target) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(64 << 20);
+    // The certificate names the peer, not the address that its name has today.
+    if (const std::string name = peer_names_->NameOf(target); tls && !name.empty())
+      arguments.SetSslTargetNameOverride(name);
+    // A peer that restarts should be found again within seconds.
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+    return std::shared_ptr<grpc::ChannelInterface>(
+        grpc::CreateCustomChannel(target, credentials, arguments));
+  };
+  replication.verify = [this](const DumpKey& dump, uint32_t epoch, const BlockKey& key,
+                              std::string_view encoded) {
+    return VerifyEncoding(dump, epoch, key, encoded);
+  };
+  replication.receiving = [this](const DumpKey& dump) { return Receiving(dump); };
+  replication.on_blocks = [this](const DumpKey& dump, const std::vector<FetchedBlock>& blocks) {
+    OnReplicated(dump, blocks);
+  };
+  replication.on_delete = [this](const DumpKey& dump) {
+    WithEngine([&](Engine& engine, TimeNs now) { engine.Decline(now, dump); });
+  };
+  replication.on_seal = [this](const DumpKey& dump, bool complete) {
+    OnReplicatedSeal(dump, complete);
+  };
+  replication.log = [](const std::string& line) { spdlog::info("replication: {}", line); };
+  replicator_ = std::make_unique<Replicator>(std::move(replication));
+}
+
+absl::Status Node::StartApi() {
+  ServerOptions api;
+  api.store = store_.get();
+  api.receive_status = this;
+  api.holders = replicator_.get();
+  api.relay_name = options_.name;
+  api.listen = options_.listen;
+  api.tls_cert_file = options_.tls_cert;
+  api.tls_key_file = options_.tls_key;
+  api.tls_ca_file = options_.tls_ca;
+  api.on_delete = [this](const DumpKey& dump) {
+    WithEngine([&](Engine& engine, TimeNs now) { engine.Decline(now, dump); });
+  };
+  auto server = StartServer(std::move(api));
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  return absl::OkStatus();
+}
+
+absl::Status Node::VerifyEncoding(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
+                                  std::string_view encoded) const {
+  const auto keys = HostKeys(dump.host_id, static_cast<uint16_t>(key_epoch));
+  if (!keys)
+    return absl::FailedPreconditionError(
+        absl::StrCat("the key file has no epoch ", key_epoch, ", which the host's packets named"));
+  if (encoded.size() > DCAST_MAX_ENCODED_BYTES ||
+      dcast_block_digest(&*keys, key.block_class, key.number, encoded.data(),
+                         static_cast<uint32_t>(encoded.size())) != key.digest)
+    return absl::DataLossError("the digest is not that of the encoding");
+  return absl::OkStatus();
+}
+
+bool Node::Receiving(const DumpKey& dump) const {
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  const auto view = engine_->GetDump(dump);
+  return view && !view->sealed && !view->declined;
+}
+
+void Node::OnReplicated(const DumpKey& dump, const std::vector<FetchedBlock>& blocks) {
+  std::vector<PeerBlock> copies;
+  copies.reserve(blocks.size());
+  for (const FetchedBlock& block : blocks)
+    copies.push_back({block.key, block.key.block_class == 0 ? block.encoded : std::string()});
+  WithEngine([&](Engine& engine, TimeNs now) { engine.BlocksReplicated(now, dump, copies); });
+}
+
+void Node::OnReplicatedSeal(const DumpKey& dump, bool complete) {
+  const auto record = store_->GetDump(dump);
+  WithEngine([&](Engine& engine, TimeNs now) {
+    if (complete) {
+      engine.SealedByReplication(now, dump);
+    } else if (record.ok() && !engine.GetDump(dump)) {
+      // Should its host be heard again, the engine goes on from here.
+      const absl::Status status = RestoreRecord(*store_, *record, now, &engine);
+      if (!status.ok()) spdlog::error("{}: {}", dump.ResourceName(), status.ToString());
+    }
+  });
+}
+
+void Node::WithEngine(const std::function<void(Engine&, TimeNs)>& work) {
+  std::vector<Reply> replies;
+  std::vector<StoreOp> ops;
+  std::vector<PeerFetch> fetches;
+  std::vector<Event> events;
+  TimeNs wake;
+  {
+    const std::lock_guard<std::mutex> lock(engine_mu_);
+    const TimeNs now = Now();
+    work(*engine_, now);
+    replies = engine_->TakeReplies();
+    ops = engine_->TakeStoreOps(now);
+    fetches = engine_->TakePeerFetches();
+    events = engine_->TakeEvents();
+    wake = engine_->WakeNs();
+    if (!ops.empty()) {
+      // Inside the lock, so that ops of two threads keep their order.
+      const std::lock_guard<std::mutex> ops_lock(ops_mu_);
+      std::move(ops.begin(), ops.end(), std::back_inserter(ops_));
+    }
+  }
+  if (!ops.empty()) ops_cv_.notify_one();
+  {
+    const std::lock_guard<std::mutex> lock(timer_mu_);
+    if (wake < timer_wake_ns_) {
+      timer_wake_ns_ = wake;
+      timer_cv_.notify_one();
+    }
+  }
+  LogEvents(events);
+  if (!replies.empty()) udp_->Send(replies);
+  for (PeerFetch& fetch : fetches) {
+    replicator_->FetchFromPeers(
+        fetch.dump, fetch.key_epoch, std::move(fetch.runs),
+        [this, id = fetch.id](FetchResult result) {
+          PeerResult answer;
+          answer.peers_asked = result.peers_asked;
+          answer.more = result.more;
+          for (FetchedBlock& block : result.blocks)
+            answer.blocks.push_back({block.key, std::move(block.encoded)});
+          WithEngine([&](Engine& engine, TimeNs now) { engine.PeerFetched(now, id, answer); });
+        });
+  }
+}
+
+void Node::LogEvents(const std::vector<Event>& events) {
+  for (const Event& event : events) {
+    const std::string host = ToHex(event.dump.host_id);
+    if (event.dump.dump_id == Id16{}) {
+      spdlog::log(LevelOf(event.kind), "{} host={}", event.text, host);
+    } else {
+      spdlog::log(LevelOf(event.kind), "{} dump={} host={}", event.text,
+                  ToHex(event.dump.dump_id), host);
+    }
+    // What is sealed here may complete a peer, and the other way round.
+    if (event.kind == Event::Kind::kSealedIncomplete || event.kind == Event::Kind::kSealedComplete)
+      replicator_->Trigger();
+  }
+}
+
+void Node::ReceiveLoop(size_t receiver) {
+  Verifier verifier(
+      [this](const Id16& host_id, uint16_t epoch) { return HostKeys(host_id, epoch); });
+  std::vector<Verified> verified;
+  udp_->Run(receiver, [&](const std::vector<Datagram>& batch) {
+    verified.clear();
+    for (const Datagram& datagram : batch) verified.push_back(verifier.Verify(datagram));
+    WithEngine([&](Engine& engine, TimeNs now) {
+      for (const Verified& packet : verified) engine.ReceiveVerified(now, packet);
+    });
+  });
+}
+
+void Node::TimerLoop() {
+  TimeNs interfaces_ns = 0;
+  while (true) {
+    WithEngine([&](Engine& engine, TimeNs now) {
+      if (const uint64_t drops = udp_->TakeDrops(); drops != 0) engine.NoteSocketDrops(now, drops);
+      engine.Tick(now);
+      const std::lock_guard<std::mutex> lock(timer_mu_);
+      timer_wake_ns_ = engine.WakeNs();
+    });
+    if (const TimeNs now = Now(); now >= interfaces_ns) {
+      interfaces_ns = now + kInterfacesNs;
+      const auto fresh = udp_->JoinInterfaces();
+      if (!fresh.empty()) spdlog::info("joined the groups on {}", absl::StrJoin(fresh, ", "));
+    }
+    std::unique_lock<std::mutex> lock(timer_mu_);
+    while (!timer_ends_) {
+      const TimeNs now = Now();
+      const TimeNs until = std::min(timer_wake_ns_, now + kMaxSleepNs);
+      if (until <= now) break;
+      if (timer_cv_.wait_for(lock, std::chrono::nanoseconds(until - now)) ==
+          std::cv_status::timeout)
+        break;
+    }
+    if (timer_ends_) return;
+  }
+}
+
+void Node::WriterLoop() {
+  while (true) {
+    std::vector<StoreOp> batch;
+    {
+      std::unique_lock<std::mutex> lock(ops_mu_);
+      ops_cv_.wait(lock, [this] { return writer_ends_ || !ops_.empty(); });
+      if (ops_.empty()) return;
+      const size_t count = std::min(kOpsPerBatch, ops_.size());
+      std::move(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(count),
+                std::back_inserter(batch));
+      ops_.erase(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(count));
+    }
+    std::vector<std::pair<uint64_t, absl::Status>> done;
+    for (const StoreOp& op : batch) {
+      done.emplace_back(op.id, writer_->Do(op));
+      if (!done.back().second.ok() && op.kind != StoreOp::Kind::kPut)
+        spdlog::error("store: {}", done.back().second.ToString());
+    }
+    WithEngine([&](Engine& engine, TimeNs now) {
+      for (const auto& [id, status] : done) engine.StoreDone(now, id, status);
+    });
+  }
+}
+
+absl::Status Node::Stop() {
+  if (stopped_) return absl::OkStatus();
+  stopped_ = true;
+  if (server_) server_->SetServing(false);
+  // From the edge inwards: nothing new comes, then everything that came is written.
+  if (udp_) udp_->Stop();
+  for (std::thread& thread : receive_threads_) thread.join();
+  {
+    const std::lock_guard<std::mutex> lock(timer_mu_);
+    timer_ends_ = true;
+    timer_cv_.notify_one();
+  }
+  if (timer_thread_.joinable()) timer_thread_.join();
+  if (replicator_) replicator_->Stop();
+  {
+    const std::lock_guard<std::mutex> lock(ops_mu_);
+    writer_ends_ = true;
+    ops_cv_.notify_one();
+  }
+  if (writer_thread_.joinable()) writer_thread_.join();
+  if (server_) server_->Shutdown(1000);
+  return store_ ? store_->Flush() : absl::OkStatus();
+}
+
+std::optional<ReceiveStatus> Node::GetReceiveStatus(const DumpKey& dump) const {
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  return engine_->GetReceiveStatus(dump);
+}
+
+uint32_t Node::PathsHeard(const Id16& host_id) const {
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  return engine_->PathsHeard(Now(), host_id);
+}
+
+std::string Node::CounterLine() const {
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  return engine_->counters().ToString();
+}
+
+}  // namespace dumpcast

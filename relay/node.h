@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rim: sockets, threads, store, peers and gRPC server around one Engine.
+//
+// Threads: one for each lane and one for unicast (receive, verify, engine), a timer, a writer
+// (store work), and those of replication and gRPC. The engine is under one mutex, which nobody
+// holds while waiting for a socket, the disk or a peer.
+#ifndef DUMPCAST_RELAY_NODE_H_
+#define DUMPCAST_RELAY_NODE_H_
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "protos/keys/keys.h"
+#include "relay/engine.h"
+#include "relay/options.h"
+#include "relay/peer_names.h"
+#include "relay/udp.h"
+#include "relay/writer.h"
+#include "store/receive_status.h"
+#include "store/replicate/replicator.h"
+#include "store/service/server.h"
+#include "store/store.h"
+
+namespace dumpcast {
+
+class Node final : public ReceiveStatusSource {
+ public:
+  // Opens the store, reads what it holds, binds and starts everything. `keys` is by value.
+  static absl::StatusOr<std::unique_ptr<Node>> Start(const RelayOptions& options,
+                                                     ClusterKeys keys);
+  ~Node() override;
+
+  // Ends receiving, writes what has come, flushes. The error is of the last flush.
+  absl::Status Stop();
+
+  // ReceiveStatusSource.
+  std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const override;
+  uint32_t PathsHeard(const Id16& host_id) const override;
+
+  std::string CounterLine() const;
+  const std::vector<int>& grpc_ports() const { return server_->ports(); }
+
+ private:
+  Node(const RelayOptions& options, ClusterKeys keys);
+  absl::Status Init();
+  void StartReplication();
+  absl::Status StartApi();
+  absl::Status VerifyEncoding(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
+                              std::string_view encoded) const;
+  void OnReplicated(const DumpKey& dump, const std::vector<FetchedBlock>& blocks);
+  void OnReplicatedSeal(const DumpKey& dump, bool complete);
+  bool Receiving(const DumpKey& dump) const;
+
+  std::optional<dcast_keys> HostKeys(const Id16& host_id, uint16_t epoch) const;
+  void ReceiveLoop(size_t receiver);
+  void TimerLoop();
+  void WriterLoop();
+
+  // Runs `work` on the engine, then takes out what it has and hands it on.
+  void WithEngine(const std::function<void(Engine&, TimeNs)>& work);
+  static TimeNs Now();
+  void LogEvents(const std::vector<Event>& events);
+
+  const RelayOptions options_;
+  const ClusterKeys keys_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Writer> writer_;
+  std::unique_ptr<Udp> udp_;
+  std::unique_ptr<PeerNames> peer_names_;
+  std::unique_ptr<Replicator> replicator_;
+  std::unique_ptr<ApiServer> server_;
+
+  mutable std::mutex engine_mu_;
+  std::unique_ptr<Engine> engine_;  // under engine_mu_
+
+  std::mutex ops_mu_;
+  std::condition_variable ops_cv_;
+  std::deque<StoreOp> ops_;  // under ops_mu_
+  bool writer_ends_ = false;
+
+  std::mutex timer_mu_;
+  std::condition_variable timer_cv_;
+  TimeNs timer_wake_ns_ = 0;  // under timer_mu_
+  bool timer_ends_ = false;
+
+  std::vector<std::thread> receive_threads_;
+  std::thread timer_thread_, writer_thread_;
+  bool stopped_ = false;
+};
+
+}  // namespace dumpcast
+
+#endif  // DUMPCAST_RELAY_NODE_H_
