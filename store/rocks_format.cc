@@ -85,24 +85,23 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
   return value;
 }
 
-rocksdb::DBOptions DatabaseOptions(const StoreOptions& options, bool direct_io) {
+rocksdb::DBOptions DatabaseOptions(bool direct_io) {
   rocksdb::DBOptions db;
   db.create_if_missing = true;
   db.create_missing_column_families = true;
   db.paranoid_checks = true;
-  // A block and its index entry become durable together or not at all.
-  db.atomic_flush = true;
   db.use_direct_reads = direct_io;
   db.use_direct_io_for_flush_and_compaction = direct_io;
   db.max_background_jobs = 3;
-  // Records only; small, so that recovery is quick.
+  // Records and the index; small, so that recovery is quick.
   db.max_total_wal_size = 16ull << 20;
   db.bytes_per_sync = 4ull << 20;
   db.info_log_level = rocksdb::WARN_LEVEL;
   db.keep_log_file_num = 4;
   db.max_log_file_size = 4ull << 20;
   db.stats_dump_period_sec = 0;
-  db.db_write_buffer_size = options.write_buffer_bytes;
+  // Flush() has made durable what was promised; what is not in the index would be of no use.
+  db.avoid_flush_during_shutdown = true;
   return db;
 }
 
@@ -117,7 +116,7 @@ rocksdb::ColumnFamilyOptions RecordFamilyOptions() {
 rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options) {
   rocksdb::ColumnFamilyOptions family;
   family.compression = rocksdb::kNoCompression;  // blocks are compressed already
-  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 2, 1ull << 20);
+  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 4, 1ull << 20);
   family.max_write_buffer_number = 4;
   // Ingest is nearly in key order, so most new tables touch no other and are moved, not rewritten.
   // One level below 0, and many tables before anything is merged at all.
@@ -135,11 +134,10 @@ rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options) {
   return family;
 }
 
-rocksdb::ColumnFamilyOptions IndexFamilyOptions(const StoreOptions& options) {
+rocksdb::ColumnFamilyOptions IndexFamilyOptions() {
   rocksdb::ColumnFamilyOptions family;
   family.compression = rocksdb::kNoCompression;
-  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 8, 1ull << 20);
-  family.max_write_buffer_number = 4;
+  family.write_buffer_size = 8ull << 20;
   family.level0_file_num_compaction_trigger = 8;
   family.level0_slowdown_writes_trigger = 1 << 20;
   family.level0_stop_writes_trigger = 1 << 20;
@@ -167,6 +165,13 @@ absl::Status ToAbsl(const rocksdb::Status& status, std::string_view doing) {
     return absl::ResourceExhaustedError(text);
   }
   return absl::InternalError(text);
+}
+
+absl::Status Vanished(const rocksdb::Status& status, const DumpKey& dump, const BlockKey& key) {
+  const std::string name =
+      absl::StrCat("block ", key.block_class, "/", key.number, " of ", dump.ResourceName());
+  if (!status.ok()) return ToAbsl(status, name);
+  return absl::DataLossError(absl::StrCat(name, " was held and is gone: deleted meanwhile?"));
 }
 
 }  // namespace dumpcast::rocks

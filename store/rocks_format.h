@@ -49,10 +49,10 @@ struct IndexValue {
 std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
 
 // Options of the database and its families. direct_io is what the file system can do.
-rocksdb::DBOptions DatabaseOptions(const StoreOptions& options, bool direct_io);
+rocksdb::DBOptions DatabaseOptions(bool direct_io);
 rocksdb::ColumnFamilyOptions RecordFamilyOptions();
 rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options);
-rocksdb::ColumnFamilyOptions IndexFamilyOptions(const StoreOptions& options);
+rocksdb::ColumnFamilyOptions IndexFamilyOptions();
 
 // Whether files in the directory can be opened with O_DIRECT. Creates and removes one.
 bool SupportsDirectIo(const std::string& directory);
@@ -60,6 +60,10 @@ bool SupportsDirectIo(const std::string& directory);
 // NOT_FOUND, DATA_LOSS (Corruption), RESOURCE_EXHAUSTED (NoSpace), else INTERNAL; `doing` comes
 // first.
 absl::Status ToAbsl(const rocksdb::Status& status, std::string_view doing);
+
+// What a key in the index without its block means: the error of reading it, or that the dump was
+// deleted meanwhile (DATA_LOSS).
+absl::Status Vanished(const rocksdb::Status& status, const DumpKey& dump, const BlockKey& key);
 
 }  // namespace dumpcast::rocks
 

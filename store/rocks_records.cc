@@ -152,18 +152,23 @@ absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
   if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
   const rocksdb::Slice from(begin);
   const rocksdb::Slice to(end);
-  for (rocksdb::ColumnFamilyHandle* family : {index_, blocks_}) {
-    // Whole tables first, which costs nothing, then a mark over the rest.
+  // Blocks before the index, so that a crash in between is seen at the next Open(). Whole tables
+  // first, which costs nothing, then a mark over the rest.
+  for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
     rocksdb::Status s = rocksdb::DeleteFilesInRange(db_.get(), family, &from, &to, false);
     if (!s.ok()) return ToAbsl(s, "cannot drop tables of a deleted dump");
-    rocksdb::WriteOptions buffered;
-    buffered.disableWAL = true;
-    s = db_->DeleteRange(buffered, family, from, to);
+    rocksdb::WriteOptions write;
+    write.disableWAL = family == blocks_;
+    write.sync = family == index_;
+    s = db_->DeleteRange(write, family, from, to);
+    if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
+    if (family != blocks_) continue;
+    rocksdb::FlushOptions flush;
+    flush.allow_write_stall = true;
+    s = db_->Flush(flush, blocks_);
     if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
   }
-  rocksdb::FlushOptions flush;
-  flush.allow_write_stall = true;
-  return ToAbsl(db_->Flush(flush, {blocks_, index_}), "cannot drop blocks of a deleted dump");
+  return absl::OkStatus();
 }
 
 void RocksStore::RunReclaimer() {

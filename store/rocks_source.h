@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "store/block_set.h"
+#include "store/rocks_index.h"
 #include "store/vmcore/block_source.h"
 
 namespace dumpcast {
@@ -26,7 +27,8 @@ class RocksSource final : public BlockSource {
   // `db` and the families must outlive this.
   RocksSource(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
               rocksdb::ColumnFamilyHandle* index, const rocksdb::Snapshot* snapshot,
-              const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held);
+              const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held,
+              rocks::BufferedKeys buffered);
   ~RocksSource() override;
 
   absl::StatusOr<BlockState> ReadBlock(uint8_t block_class, uint64_t number,
@@ -39,12 +41,12 @@ class RocksSource final : public BlockSource {
  private:
   struct Cursor {
     absl::Mutex mu;
-    std::unique_ptr<rocksdb::Iterator> it ABSL_GUARDED_BY(mu);
+    std::unique_ptr<rocks::KeyScan> keys ABSL_GUARDED_BY(mu);
+    std::unique_ptr<rocksdb::Iterator> blocks ABSL_GUARDED_BY(mu);
   };
 
-  absl::StatusOr<BlockState> Read(Cursor* cursor, rocksdb::ColumnFamilyHandle* family,
-                                  uint8_t block_class, uint64_t number, bool index,
-                                  std::string* out) const;
+  absl::StatusOr<BlockState> Read(Cursor* cursor, uint8_t block_class, uint64_t number,
+                                  bool header_only, std::string* out) const;
 
   rocksdb::DB* const db_;
   rocksdb::ColumnFamilyHandle* const blocks_;
@@ -52,8 +54,8 @@ class RocksSource final : public BlockSource {
   const rocksdb::Snapshot* const snapshot_;
   const DumpKey dump_;
   const std::array<NumberSet, DCAST_CLASSES> held_;
-  mutable std::array<Cursor, DCAST_CLASSES> block_cursors_;
-  mutable std::array<Cursor, DCAST_CLASSES> index_cursors_;
+  const rocks::BufferedKeys buffered_;
+  mutable std::array<Cursor, DCAST_CLASSES> cursors_;
 };
 
 }  // namespace dumpcast

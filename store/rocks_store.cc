@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "store/rocks_format.h"
+#include "store/rocks_index.h"
 #include "store/vmcore/block_codec.h"
 
 namespace dumpcast {
@@ -70,12 +71,13 @@ RocksStore::~RocksStore() {
     stopping_ = true;
   }
   if (db_ == nullptr) return;
+  // A clean end loses nothing; nothing was promised of it should the disk have failed.
+  Flush().IgnoreError();
   rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
   if (reclaimer_.joinable()) reclaimer_.join();
   for (rocksdb::ColumnFamilyHandle* family : families_) {
     db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
   }
-  // Close() flushes what is buffered, unless the disk has failed; nothing was promised for that.
   db_->Close().PermitUncheckedError();
 }
 
@@ -88,7 +90,7 @@ absl::Status RocksStore::OpenDatabase() {
                      "; choose a folder that this user may write"));
   }
   const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
-  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(options_, direct_io);
+  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(direct_io);
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {
@@ -104,7 +106,7 @@ absl::Status RocksStore::OpenDatabase() {
   const std::vector<rocksdb::ColumnFamilyDescriptor> descriptors = {
       {rocksdb::kDefaultColumnFamilyName, rocks::RecordFamilyOptions()},
       {std::string(rocks::kBlocksFamily), rocks::BlockFamilyOptions(options_)},
-      {std::string(rocks::kIndexFamily), rocks::IndexFamilyOptions(options_)}};
+      {std::string(rocks::kIndexFamily), rocks::IndexFamilyOptions()}};
   rocksdb::DB* db = nullptr;
   const rocksdb::Status s =
       rocksdb::DB::Open(db_options, options_.path, descriptors, &families_, &db);
@@ -166,11 +168,13 @@ absl::Status RocksStore::LoadTombstones() {
       tombstones_.insert(dump);
     }
     // A crash between the tombstone and the drop leaves blocks behind.
-    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, index_));
     const std::string prefix = rocks::DumpPrefix(dump);
-    it->Seek(prefix);
-    if (it->Valid() && it->key().starts_with(prefix)) {
+    for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
+      std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, family));
+      it->Seek(prefix);
+      if (!it->Valid() || !it->key().starts_with(prefix)) continue;
       if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
+      break;
     }
   }
   return absl::OkStatus();
@@ -222,7 +226,7 @@ absl::Status RocksStore::Load(const DumpKey& dump, DumpEntry* entry) const {
       return absl::DataLossError(
           absl::StrCat("the store's index of ", dump.ResourceName(), " has an entry that is none"));
     }
-    // What is on disk without being pending was flushed.
+    // What the index has is durable, and an entry with buffered keys is never loaded anew.
     blocks.held.Add(*key, value->encoded_len);
     blocks.durable.Add(*key, value->encoded_len);
     if (TellsExpectation(*key)) telling.push_back(*key);
@@ -258,25 +262,42 @@ absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
 
   const std::string bytes = rocks::EncodeBlockKey(dump, key);
   if (entry->blocks.held.HoldsNumber(key.block_class, key.number)) {
+    if (entry->buffered.contains(key)) return absl::OkStatus();
     std::string value;
     const rocksdb::Status s = db_->Get({}, index_, bytes, &value);
     if (s.ok()) return absl::OkStatus();
     if (!s.IsNotFound()) return ToAbsl(s, "cannot read the store's index");
   }
-  rocksdb::WriteBatch batch(encoded.size() + 256);
-  batch.Put(blocks_, bytes, ToSlice(encoded));
-  batch.Put(index_, bytes, rocks::EncodeIndexValue(encoded));
-  const rocksdb::Status s = db_->Write(Buffered(), &batch);
+  const rocksdb::Status s = db_->Put(Buffered(), blocks_, bytes, ToSlice(encoded));
   if (!s.ok()) {
     const absl::Status status = ToAbsl(s, "cannot write a block");
     NoteWriteFailure(status);
     return status;
   }
+  std::string index_value = rocks::EncodeIndexValue(encoded);
+  entry->buffered.emplace(key, index_value);
   entry->blocks.held.Add(key, encoded.size());
   if (TellsExpectation(key)) ExpectFrom(key, encoded, entry.get());
   entry->pending++;
   absl::MutexLock pending_lock(&pending_mu_);
-  pending_.push_back({entry, key, static_cast<uint32_t>(encoded.size())});
+  pending_.push_back(
+      {entry, dump, key, std::move(index_value), static_cast<uint32_t>(encoded.size())});
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::WriteIndex(const std::vector<PendingKey>& keys) {
+  constexpr size_t kBatchKeys = 8192;
+  rocksdb::WriteBatch batch;
+  for (size_t i = 0; i < keys.size(); i++) {
+    batch.Put(index_, rocks::EncodeBlockKey(keys[i].dump, keys[i].key), keys[i].index_value);
+    if (batch.Count() < kBatchKeys && i + 1 < keys.size()) continue;
+    // Only the last sync counts: a log that has it has all before it.
+    rocksdb::WriteOptions write;
+    write.sync = i + 1 == keys.size();
+    const rocksdb::Status s = db_->Write(write, &batch);
+    if (!s.ok()) return ToAbsl(s, "cannot write the index of durable blocks");
+    batch.Clear();
+  }
   return absl::OkStatus();
 }
 
@@ -292,9 +313,17 @@ absl::Status RocksStore::Flush() {
   rocksdb::FlushOptions flush;
   flush.wait = true;
   flush.allow_write_stall = true;
-  const rocksdb::Status s = db_->Flush(flush, {blocks_, index_});
-  if (!s.ok()) {
-    const absl::Status status = ToAbsl(s, "cannot make blocks durable");
+  absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
+  {
+    // A dump that is deleted under our hands must not get index entries again.
+    absl::ReaderMutexLock gate(&gate_);
+    std::erase_if(covered, [this](const PendingKey& pending) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return tombstones_.contains(pending.dump);
+    });
+    // The index comes after what it points at; with it, the blocks are held for good.
+    if (status.ok() && !covered.empty()) status = WriteIndex(covered);
+  }
+  if (!status.ok()) {
     NoteWriteFailure(status);
     absl::MutexLock lock(&pending_mu_);
     covered.insert(covered.end(), std::make_move_iterator(pending_.begin()),
@@ -305,6 +334,7 @@ absl::Status RocksStore::Flush() {
   for (PendingKey& pending : covered) {
     absl::MutexLock lock(&pending.entry->mu);
     pending.entry->blocks.durable.Add(pending.key, pending.encoded_len);
+    pending.entry->buffered.erase(pending.key);
     pending.entry->pending--;
   }
   return absl::OkStatus();
@@ -337,56 +367,85 @@ absl::StatusOr<std::string> RocksStore::GetBestBlock(const DumpKey& dump, uint8_
   return GetBlock(dump, *best);
 }
 
+absl::StatusOr<std::unique_ptr<RocksStore::KeyView>> RocksStore::ViewKeys(
+    const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
+    bool bulk) const {
+  auto view = std::make_unique<KeyView>();
+  const BlockKey begin{block_class, first, 0};
+  rocksdb::ReadOptions read;
+  read.fill_cache = !bulk;
+  std::shared_ptr<DumpEntry> entry = EntryOf(dump);
+  {
+    // A flush moves keys from `buffered` to the index under this lock at the latest: none is
+    // missed.
+    absl::MutexLock lock(&entry->mu);
+    view->buffered.insert(entry->buffered.lower_bound(begin),
+                          entry->buffered.upper_bound({block_class, last, ~0ull}));
+    view->scan = std::make_unique<rocks::KeyScan>(
+        std::unique_ptr<rocksdb::Iterator>(db_->NewIterator(read, index_)), dump, &view->buffered);
+    if (with_bytes) {
+      if (bulk) read.readahead_size = 2 << 20;
+      view->blocks.reset(db_->NewIterator(read, blocks_));
+    }
+  }
+  view->scan->SeekTo(begin);
+  return view;
+}
+
 absl::Status RocksStore::ScanBlocks(
     const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last, bool with_bytes,
     const std::function<bool(const BlockKey&, std::string_view)>& visit) const {
-  const std::string end = rocks::EncodeBlockKey(dump, {block_class, last, ~0ull});
-  rocksdb::ReadOptions read;
-  if (last - first >= 64) {
-    read.fill_cache = false;
-    if (with_bytes) read.readahead_size = 2 << 20;
+  const absl::StatusOr<std::unique_ptr<KeyView>> view =
+      ViewKeys(dump, block_class, first, last, with_bytes, last - first >= 64);
+  if (!view.ok()) return view.status();
+  rocks::KeyScan& scan = *(*view)->scan;
+  for (; scan.Valid(); scan.Next()) {
+    const BlockKey key = scan.key();
+    if (key.block_class != block_class || key.number > last) break;
+    std::string_view encoded;
+    if (with_bytes) {
+      rocksdb::Iterator* blocks = (*view)->blocks.get();
+      const std::string bytes = rocks::EncodeBlockKey(dump, key);
+      rocks::Advance(blocks, bytes);
+      if (!blocks->Valid() || blocks->key() != bytes) {
+        return rocks::Vanished(blocks->status(), dump, key);
+      }
+      encoded = ToView(blocks->value());
+    }
+    if (!visit(key, encoded)) return absl::OkStatus();
   }
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, with_bytes ? blocks_ : index_));
-  it->Seek(rocks::EncodeBlockKey(dump, {block_class, first, 0}));
-  for (; it->Valid() && it->key().compare(end) <= 0; it->Next()) {
-    const std::optional<BlockKey> key = rocks::DecodeBlockKey(ToView(it->key()));
-    if (!key) return absl::DataLossError("the store has a block key that is none");
-    if (!visit(*key, with_bytes ? ToView(it->value()) : std::string_view())) break;
-  }
-  return ToAbsl(it->status(), absl::StrCat("cannot read blocks of ", dump.ResourceName()));
+  return scan.status();
 }
 
 absl::Status RocksStore::ScanHeaders(
     const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last,
     const std::function<bool(const BlockKey&, std::string_view header)>& visit) const {
-  const std::string end = rocks::EncodeBlockKey(dump, {block_class, last, ~0ull});
-  rocksdb::ReadOptions read;
-  read.fill_cache = false;
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, index_));
+  const absl::StatusOr<std::unique_ptr<KeyView>> view =
+      ViewKeys(dump, block_class, first, last, /*with_bytes=*/false, /*bulk=*/true);
+  if (!view.ok()) return view.status();
+  rocks::KeyScan& scan = *(*view)->scan;
   std::optional<BlockKey> shown;
   std::optional<BlockKey> empty;  // EMPTY, shown only when no encoding of its number follows
-  bool more = true;
-  it->Seek(rocks::EncodeBlockKey(dump, {block_class, first, 0}));
-  for (; more && it->Valid() && it->key().compare(end) <= 0; it->Next()) {
-    const std::optional<BlockKey> key = rocks::DecodeBlockKey(ToView(it->key()));
-    const std::optional<rocks::IndexValue> value = rocks::DecodeIndexValue(ToView(it->value()));
-    if (!key || !value) return absl::DataLossError("the store has an index entry that is none");
-    if (empty && empty->number != key->number) {
-      more = visit(*empty, {});
+  for (; scan.Valid(); scan.Next()) {
+    const BlockKey key = scan.key();
+    if (key.block_class != block_class || key.number > last) break;
+    if (empty && empty->number != key.number) {
+      if (!visit(*empty, {})) return absl::OkStatus();
       empty.reset();
-      if (!more) break;
     }
-    if (key->digest == 0) {
+    if (key.digest == 0) {
       empty = key;
       continue;
     }
     empty.reset();
-    if (shown && shown->number == key->number) continue;  // a higher digest
+    if (shown && shown->number == key.number) continue;  // a higher digest
     shown = key;
-    more = visit(*key, value->head);
+    const std::optional<rocks::IndexValue> value = rocks::DecodeIndexValue(scan.value());
+    if (!value) return absl::DataLossError("the store's index has an entry that is none");
+    if (!visit(key, value->head)) return absl::OkStatus();
   }
-  if (more && empty) visit(*empty, {});
-  return ToAbsl(it->status(), absl::StrCat("cannot read the index of ", dump.ResourceName()));
+  if (empty) visit(*empty, {});
+  return scan.status();
 }
 
 absl::Status RocksStore::ReadBlockSets(const DumpKey& dump,

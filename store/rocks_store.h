@@ -7,11 +7,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,6 +17,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
+#include "store/rocks_index.h"
 #include "store/store.h"
 
 namespace dumpcast {
@@ -57,19 +55,28 @@ class RocksStore final : public Store {
   bool accepting(std::string* why) const override;
 
  private:
-  // The sets of one dump. `pending` counts keys that no flush has covered yet: such an entry must
-  // stay.
+  // What is known of one dump.
   struct DumpEntry {
     absl::Mutex mu;
     bool loaded ABSL_GUARDED_BY(mu) = false;
     DumpBlocks blocks ABSL_GUARDED_BY(mu);
+    // Held, not durable: an entry that has some must stay in memory.
+    rocks::BufferedKeys buffered ABSL_GUARDED_BY(mu);
     std::atomic<uint64_t> pending{0};
     std::atomic<uint64_t> last_use{0};
   };
   struct PendingKey {
     std::shared_ptr<DumpEntry> entry;
+    DumpKey dump;
     BlockKey key;
-    uint32_t encoded_len;
+    std::string index_value;
+    uint32_t encoded_len = 0;
+  };
+  // The keys of a dump at one moment.
+  struct KeyView {
+    rocks::BufferedKeys buffered;
+    std::unique_ptr<rocks::KeyScan> scan;
+    std::unique_ptr<rocksdb::Iterator> blocks;  // when bytes are wanted
   };
 
   explicit RocksStore(StoreOptions options) : options_(std::move(options)) {}
@@ -82,6 +89,12 @@ class RocksStore final : public Store {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->mu);
   void ExpectFrom(const BlockKey& key, std::string_view encoded, DumpEntry* entry) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->mu);
+  // Numbers first to last of a class. `bulk`: a long walk, which should not push others from the
+  // cache.
+  absl::StatusOr<std::unique_ptr<KeyView>> ViewKeys(const DumpKey& dump, uint8_t block_class,
+                                                    uint64_t first, uint64_t last, bool with_bytes,
+                                                    bool bulk) const;
+  absl::Status WriteIndex(const std::vector<PendingKey>& keys);
   absl::Status DropBlocks(const DumpKey& dump);
   absl::Status Admit(uint64_t bytes);
   // Looks at the file system when `force` or the last look is old. Tries to leave a failed state.

@@ -2,8 +2,9 @@
 // The blocks, dumps and hosts of one relay, in one RocksDB.
 //
 // Layout: column families "blocks" and "index", keys dump (32 bytes) | class (1) | number (8,
-// big-endian) | digest (8, big-endian), written together without WAL and flushed as one, sorted
-// tables with direct I/O. "blocks" has the encodings, "index" their lengths and headers, so that
+// big-endian) | digest (8, big-endian). "blocks" has the encodings, written without WAL and flushed
+// explicitly, sorted tables with direct I/O. "index" has their lengths and headers, written with
+// WAL and sync after the flush that made its blocks durable: what it names is held for good, and
 // finding out what is held reads no encoding. Column family "default" has the records of
 // store.proto, written with WAL and sync. docs/store.md says why.
 #ifndef DUMPCAST_STORE_STORE_H_
