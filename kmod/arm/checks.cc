@@ -76,11 +76,16 @@ void CheckPath(const Files& files, const PathConfig& path, std::vector<Finding>*
                            "name the network card below it", "", ""});
     return;
   }
-  if (Value(files, absl::StrCat(device, "/operstate")) == "down") {
+  // Reading it fails while the device is down.
+  const absl::StatusOr<std::string> carrier = files.Read(absl::StrCat(device, "/carrier"));
+  if (!carrier.ok()) {
     out->push_back(Finding{Weight::kBlocks,
                            absl::StrCat("path ", path.name, ": ", path.device, " is down"),
-                           absl::StrCat("ip link set ", path.device, " up, and see to its cable"), "",
-                           ""});
+                           absl::StrCat("ip link set ", path.device, " up"), "", ""});
+  } else if (*carrier != "1") {
+    out->push_back(Finding{Weight::kBlocks,
+                           absl::StrCat("path ", path.name, ": ", path.device, " has no carrier"),
+                           "see to its cable and the switch's port", "", ""});
   }
 }
 

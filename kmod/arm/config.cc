@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <toml++/toml.h>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <set>
@@ -36,7 +37,6 @@ constexpr std::array kNumbers = {
     NumberKey{"parity_percent_blind", "parity_percent_blind", 0, 100, 1},
     NumberKey{"blind_passes", "blind_passes", 0, 1000, 1},
     NumberKey{"heartbeat_ms", "heartbeat_ms", 100, 3600000, 1},
-    NumberKey{"rate_mib_s", "rate_kib_s", 0, 4194303, 1024},
     NumberKey{"linger_ms", "linger_ms", 0, 3600000, 1},
     NumberKey{"time_limit_s", "time_limit_s", 0, 604800, 1},
     NumberKey{"ring_kib", "ring_kib", 64, 65536, 1},
@@ -46,6 +46,8 @@ constexpr std::array kPathNumbers = {
     NumberKey{"source_port", "source_port", 1, 65535, 1},
     NumberKey{"ttl", "ttl", 1, 255, 1},
 };
+
+constexpr double kMaxRateMibPerS = 4194303;
 
 constexpr int kMaxPaths = 8;
 constexpr size_t kMaxDestinations = 16;
@@ -269,6 +271,19 @@ absl::Status CheckHostId(const Reader& reader, const toml::node& node, const std
   return reader.Error(node.source(), "host_id wants 32 hex digits, as in /etc/machine-id");
 }
 
+// Fractions of a MiB are fine; the module counts KiB.
+absl::Status ReadRate(const Reader& reader, const toml::node& node, ArmConfig* config) {
+  const auto rate = node.value<double>();
+  if (!node.is_number() || !rate || !(*rate >= 0) || *rate > kMaxRateMibPerS) {
+    return reader.Error(node.source(),
+                        absl::StrCat("rate_mib_s wants a number in 0..", kMaxRateMibPerS,
+                                     " (MiB/s of one path; 0: no ceiling)"));
+  }
+  config->attributes["rate_kib_s"] =
+      absl::StrCat(static_cast<uint64_t>(std::ceil(*rate * 1024)));
+  return absl::OkStatus();
+}
+
 absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::key& toml_key,
                      const toml::node& node, ArmConfig* config) {
   NumberKey number;
@@ -287,6 +302,7 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
     config->reboot_after_s = static_cast<int>(value);
     return status;
   }
+  if (key == "rate_mib_s") return ReadRate(reader, node, config);
   if (key == "mode") {
     std::string& mode = config->attributes["mode"];
     absl::Status status = reader.String(key, node, &mode);
@@ -302,7 +318,7 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
   return reader.Error(toml_key.source(),
                       absl::StrCat("unknown key ", key,
                                    "; known are key_file, host_id, hostname, module, fix_kernel, "
-                                   "reboot_after_s, mode, ",
+                                   "reboot_after_s, mode, rate_mib_s, ",
                                    Names(kNumbers), " and [[path]]"));
 }
 

@@ -159,6 +159,9 @@ __u64 dcast_sender_wake_ns(const struct dcast_sender *s);
 void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path, const void *packet,
 			__u32 len);
 
+/* Heartbeats go on, under the id of the next dump; what is known of relays stays. */
+void dcast_sender_renew(struct dcast_sender *s, const __u8 dump_id[DCAST_ID_BYTES]);
+
 /* Says goodbye (armed) on every path; call step() until it returns 0 afterwards. */
 void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns);
 

@@ -339,6 +339,16 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 }
 
 /* Context: any; must not allocate. */
+void dcast_sender_renew(struct dcast_sender *s, const __u8 dump_id[DCAST_ID_BYTES])
+{
+	if (s->phase != DCAST_PHASE_ARMED)
+		return;
+	memcpy(s->config.dump_id, dump_id, DCAST_ID_BYTES);
+	s->announce_ns = 0;
+	s->wake_ns = 0;
+}
+
+/* Context: any; must not allocate. */
 void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns)
 {
 	if (s->phase != DCAST_PHASE_ARMED)

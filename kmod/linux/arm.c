@@ -76,29 +76,18 @@ void dcast_run_free(struct dcast_host *host, struct dcast_run *run)
 	dcast_unhold(host, run, sizeof(*run));
 }
 
-/* Starts, or after a new dump_id restarts, the engine that heartbeats; keeps its relays. */
+/* Starts the engine that heartbeats. */
 static int dcast_armed_engine(struct dcast_host *host)
 {
 	struct dcast_run *run = host->armed;
-	struct dcast_sender *old = NULL;
 	const char *why = "";
 	int err;
 
-	if (run->rim.ctx) {
-		old = kvmalloc(sizeof(*old), GFP_KERNEL);
-		if (!old)
-			return -ENOMEM;
-		*old = run->sender;
-	}
-	memcpy(run->config.dump_id, host->dump_ids[host->dump_slot], DCAST_ID_BYTES);
 	run->config.origin = get_random_u64() | 1;
 	dcast_rim_init(run, true);
 	err = dcast_sender_init(&run->sender, &run->config, &run->rim, run->scratch, &why);
 	if (err)
-		pr_err("%s\n", why);
-	else if (old)
-		dcast_sender_adopt_relays(&run->sender, old);
-	kvfree(old);
+		pr_err("arm: %s\n", why);
 	return err;
 }
 
@@ -112,8 +101,7 @@ void dcast_new_dump_id(struct dcast_host *host)
 
 	get_random_bytes(host->dump_ids[slot], DCAST_ID_BYTES);
 	smp_store_release(&host->dump_slot, slot);
-	if (host->armed && dcast_armed_engine(host))
-		pr_warn("heartbeats go on under the last dump's id\n");
+	dcast_sender_renew(&host->armed->sender, host->dump_ids[slot]);
 }
 
 static void dcast_host_free(struct dcast_host *host)

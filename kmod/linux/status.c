@@ -13,6 +13,8 @@
 
 #include <linux/ctype.h>
 
+#define DCAST_STATUS_SPARE	32
+
 struct dcast_out_text {
 	char *at;
 	size_t cap, len;
@@ -89,38 +91,49 @@ static void dcast_print_relay(struct dcast_out_text *out, const struct dcast_hos
 	dcast_print(out, "\n");
 }
 
-/*
- * Writes the status to out, or only measures it when out is NULL. Bytes.
- * Context: process, under dcast_config_lock.
- */
-ssize_t dcast_status_print(char *buf, size_t cap)
+static void dcast_print_all(struct dcast_out_text *out)
 {
-	struct dcast_out_text out = { .at = buf, .cap = cap };
 	struct dcast_host *host = dcast_armed;
 	const struct dcast_relay_info *relay;
 	const struct dcast_stats *stats;
 	unsigned int i, relays = 0;
 
 	if (!host) {
-		dcast_print(&out, "host state=disarmed\n");
-		return out.len;
+		dcast_print(out, "host state=disarmed\n");
+		return;
 	}
 	mutex_lock(&host->lock);
 	while (dcast_sender_relay(&host->armed->sender, relays))
 		relays++;
 	stats = dcast_sender_stats(&host->armed->sender);
-	dcast_print(&out, "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
+	dcast_print(out, "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
 		    DCAST_ID_BYTES, host->dump_ids[host->dump_slot], host->held_bytes,
 		    host->set.engine.symbol_size, host->map->bytes, relays, stats->rx_bad_mac,
 		    stats->rx_bad_format);
 	for (i = 0; i < host->nr_paths; i++)
-		dcast_print_path(&out, host->paths[i]);
+		dcast_print_path(out, host->paths[i]);
 	for (i = 0; (relay = dcast_sender_relay(&host->armed->sender, i)); i++)
-		dcast_print_relay(&out, host, relay);
+		dcast_print_relay(out, host, relay);
 	if (host->test.ran)
-		dcast_print(&out, "test ok=%d error=%d relays=%u packets=%llu ms=%llu\n",
+		dcast_print(out, "test ok=%d error=%d relays=%u packets=%llu ms=%llu\n",
 			    !host->test.error, host->test.error, host->test.relays,
 			    host->test.packets, host->test.duration_ns / NSEC_PER_MSEC);
 	mutex_unlock(&host->lock);
-	return out.len;
+}
+
+/*
+ * Writes the status to buf, or only measures it when buf is NULL: configfs asks first how
+ * much there will be, and ages may grow by a digit until it asks for the text. What is left
+ * is filled with empty lines. Bytes.
+ * Context: process, under dcast_config_lock.
+ */
+ssize_t dcast_status_print(char *buf, size_t cap)
+{
+	struct dcast_out_text out = { .at = buf, .cap = cap };
+
+	dcast_print_all(&out);
+	if (!buf)
+		return out.len + DCAST_STATUS_SPARE;
+	memset(buf + out.len, '\n', cap - out.len);
+	return cap;
 }
