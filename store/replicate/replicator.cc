@@ -117,15 +117,30 @@ absl::Status Replicator::RunOnce() {
   return first_error;
 }
 
-absl::Status Replicator::RunWith(const Peer& peer) {
-  const absl::StatusOr<v1::GetInventoryResponse> inventory =
+absl::StatusOr<v1::GetInventoryResponse> Replicator::Greet(const Peer& peer) {
+  absl::StatusOr<v1::GetInventoryResponse> inventory =
       peer.GetInventory(options_.store->relay_id(), options_.relay_name);
   if (!inventory.ok()) return inventory.status();
-  if (inventory->relay_id() == options_.store->relay_id()) {
+  absl::MutexLock lock(&mu_);
+  (inventory->relay_id() == options_.store->relay_id() ? self_targets_ : other_targets_)
+      .insert(peer.target());
+  return inventory;
+}
+
+bool Replicator::IsSelf(const Peer& peer) {
+  {
     absl::MutexLock lock(&mu_);
-    self_targets_.insert(peer.target());
-    return absl::OkStatus();
+    if (self_targets_.contains(peer.target())) return true;
+    if (other_targets_.contains(peer.target())) return false;
   }
+  const absl::StatusOr<v1::GetInventoryResponse> inventory = Greet(peer);
+  return inventory.ok() && inventory->relay_id() == options_.store->relay_id();
+}
+
+absl::Status Replicator::RunWith(const Peer& peer) {
+  const absl::StatusOr<v1::GetInventoryResponse> inventory = Greet(peer);
+  if (!inventory.ok()) return inventory.status();
+  if (inventory->relay_id() == options_.store->relay_id()) return absl::OkStatus();
   absl::Status first_error;
   for (const v1::DumpSummary& theirs : inventory->dumps()) {
     const absl::StatusOr<Id16> host = Id16FromBytes(theirs.host_id());
@@ -335,7 +350,10 @@ absl::Status Replicator::FetchDigests(const Peer& peer, const DumpKey& dump, uin
     }
     std::vector<BlockKey> wanted;
     for (const BlockKey& key : *listed) {
-      if (!held.contains(key)) wanted.push_back(key);
+      // Numbers that are not held at all were asked for already, and did not come.
+      if (own->numbers(key.block_class).Contains(key.number) && !held.contains(key)) {
+        wanted.push_back(key);
+      }
     }
     for (size_t i = 0; i < wanted.size(); i += options_.batch_blocks) {
       const std::vector<BlockKey> keys(
@@ -448,6 +466,7 @@ FetchResult Replicator::RunFetch(const Fetch& fetch) {
   }
   size_t bytes = 0;
   for (const std::shared_ptr<Peer>& peer : peers) {
+    if (IsSelf(*peer)) continue;
     std::vector<BlockRun> wanted;
     for (uint8_t c = 0; c < DCAST_CLASSES; c++) {
       for (const NumberRun& run : left[c].Runs()) {

@@ -113,6 +113,9 @@ class Replicator final : public HolderSource {
   };
 
   std::vector<std::shared_ptr<Peer>> CurrentPeers();
+  // Asks for the inventory, and learns by the way whether the peer is this relay itself.
+  absl::StatusOr<v1::GetInventoryResponse> Greet(const Peer& peer);
+  bool IsSelf(const Peer& peer);
   absl::Status RunWith(const Peer& peer);
   absl::Status MergeDump(const Peer& peer, const v1::DumpSummary& theirs);
   absl::Status FetchRuns(const Peer& peer, const DumpKey& dump, uint32_t key_epoch,
@@ -141,6 +144,7 @@ class Replicator final : public HolderSource {
   std::deque<Fetch> fetches_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::shared_ptr<Peer>> peers_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> self_targets_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_set<std::string> other_targets_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<DumpKey, std::map<uint64_t, HolderInfo>> holders_ ABSL_GUARDED_BY(mu_);
   ReplicatorStats stats_ ABSL_GUARDED_BY(mu_);
   uint64_t fetch_turn_ ABSL_GUARDED_BY(mu_) = 0;
