@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/sim_host.h"
+
+#include <lz4.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "gtest/gtest.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kPagesPerWindow = DCAST_WINDOW_BYTES / kPageBytes;
+// What a device takes before it says that it is full.
+constexpr TimeNs kDeviceQueueNs = kMillisecond;
+
+uint64_t SplitMix(uint64_t z) {
+  z += 0x9e3779b97f4a7c15ull;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+SimMemory::SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice) : seed_(seed) {
+  // Not at a window's edge: the first and last window are only partly RAM.
+  const auto add = [this](uint64_t start, uint64_t end) {
+    ranges_.push_back({dcast_to_le64(start), dcast_to_le64(end)});
+    window_end_ = (end + DCAST_WINDOW_BYTES - 1) / DCAST_WINDOW_BYTES;
+  };
+  add(kPageBytes, windows * DCAST_WINDOW_BYTES - 3 * kPageBytes);
+  if (high_slice != 0) {
+    const uint64_t start = (high_slice * DCAST_SLICE_WINDOWS + 100) * DCAST_WINDOW_BYTES;
+    add(start, start + (windows / 2 + 1) * DCAST_WINDOW_BYTES);
+  }
+}
+
+uint64_t SimMemory::Mix(uint64_t pfn) const { return SplitMix(seed_ * 1000003 + pfn); }
+
+uint8_t SimMemory::ClassOf(uint64_t pfn) const {
+  const uint64_t address = pfn * kPageBytes;
+  const bool ram = std::any_of(ranges_.begin(), ranges_.end(), [address](const dcast_range& r) {
+    return address >= dcast_le64(r.start) && address < dcast_le64(r.end);
+  });
+  if (!ram) return 0;
+  // Most windows are of one class, some mixed, some not dumped at all.
+  const uint64_t window = SplitMix(seed_ + pfn / kPagesPerWindow);
+  if (window % 8 == 0) return static_cast<uint8_t>(Mix(pfn) >> 8 & 3);
+  return static_cast<uint8_t>(window >> 16 & 3);
+}
+bool SimMemory::Unreadable(uint64_t pfn) const { return Mix(pfn) % 97 == 5; }
+bool SimMemory::Volatile(uint64_t pfn) const { return Mix(pfn) % 61 == 7; }
+
+std::string SimMemory::Page(uint64_t pfn, uint64_t read) const {
+  std::string page(kPageBytes, '\0');
+  const uint64_t kind = Mix(pfn) >> 32 & 3;
+  if (kind == 1) {
+    for (size_t i = 0; i < page.size(); ++i) page[i] = static_cast<char>('a' + (pfn + i / 7) % 26);
+  } else if (kind > 1) {
+    for (size_t i = 0; i < page.size(); i += 8) {
+      const uint64_t word = SplitMix(Mix(pfn) + i);
+      std::memcpy(&page[i], &word, 8);
+    }
+  }
+  if (Volatile(pfn)) std::memcpy(page.data(), &read, sizeof(read));
+  return page;
+}
+
+std::string SimMemory::Stream(unsigned stream) const {
+  switch (stream) {
+    case DCAST_STREAM_VMCOREINFO:
+      return "OSRELEASE=6.1.0-sim\nPAGESIZE=4096\n";
+    case DCAST_STREAM_NOTES:
+      return std::string(356, 'N');
+    case DCAST_STREAM_MEMMAP:
+      return std::string(reinterpret_cast<const char*>(ranges_.data()),
+                         ranges_.size() * sizeof(dcast_range));
+    case DCAST_STREAM_LOG: {
+      std::string log;
+      for (int i = 0; i < 3000; ++i)
+        log += "[    1." + std::to_string(100000 + i) + "] a line of the log\n";
+      return log;  // more than one chunk
+    }
+    default:
+      return "";
+  }
+}
+
+struct SimRim {
+  static SimHost& Host(void* ctx) { return *static_cast<SimHost*>(ctx); }
+  static void WindowClasses(void* ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES]) {
+    for (unsigned i = 0; i < kPagesPerWindow; ++i)
+      cls[i] = Host(ctx).memory_->ClassOf(window * kPagesPerWindow + i);
+  }
+  static int ReadPage(void* ctx, __u64 pfn, void* dst) {
+    SimHost& host = Host(ctx);
+    if (host.memory_->Unreadable(pfn)) return -14;
+    const std::string page = host.memory_->Page(pfn, ++host.reads_);
+    std::memcpy(dst, page.data(), page.size());
+    return 0;
+  }
+  static int ReadStream(void* ctx, unsigned stream, __u64 offset, void* dst, __u32 len) {
+    const std::string& bytes = Host(ctx).streams_[stream];
+    if (offset + len > bytes.size()) return -22;
+    std::memcpy(dst, bytes.data() + offset, len);
+    return 0;
+  }
+  static __u32 Compress(void* ctx, const void* src, __u32 len, void* dst, __u32 cap) {
+    if (!Host(ctx).options_.compress) return 0;
+    const int n = LZ4_compress_default(static_cast<const char*>(src), static_cast<char*>(dst),
+                                       static_cast<int>(len), static_cast<int>(cap));
+    return n > 0 ? static_cast<__u32>(n) : 0;
+  }
+  static void* TxGet(void* ctx, unsigned path) {
+    SimHost& host = Host(ctx);
+    if (host.busy_until_ns_[path] > host.clock_->now() + kDeviceQueueNs) return nullptr;
+    host.tx_.assign(sizeof(dcast_hdr) + host.options_.symbol_size, 0xee);
+    return host.tx_.data();
+  }
+  static void TxPut(void* ctx, unsigned path, void* buf, __u32 len, unsigned lane) {
+    SimHost& host = Host(ctx);
+    TimeNs& busy = host.busy_until_ns_[path];
+    busy = std::max(busy, host.clock_->now()) +
+           static_cast<TimeNs>((len + 66) / host.options_.path_bytes_per_second * 1e9);
+    if (!host.path_up_[path]) return;
+    const std::string packet(static_cast<const char*>(buf), len);
+    host.clock_->At(busy, [&host, path, lane, packet] { host.on_packet_(path, lane, packet); });
+  }
+  static int PathUp(void* ctx, unsigned path) { return Host(ctx).path_up_[path]; }
+  static __u64 UnixNs(void* ctx) { return 1'700'000'000'000'000'000 + Host(ctx).clock_->now(); }
+};
+
+DumpKey SimHost::Dump() {
+  DumpKey key;
+  key.host_id.fill(0x11);
+  key.dump_id.fill(0x22);
+  return key;
+}
+dcast_keys SimHost::Keys() { return {{1, 2}, {3, 4}}; }
+
+SimHost::SimHost(SimClock* clock, const SimMemory* memory, const SimHostOptions& options,
+                 OnPacket on_packet)
+    : clock_(clock),
+      memory_(memory),
+      options_(options),
+      on_packet_(std::move(on_packet)),
+      sender_(std::make_unique<dcast_sender>()) {
+  path_up_.fill(true);
+  for (unsigned s = 0; s < DCAST_STREAMS; ++s)
+    if (s != DCAST_STREAM_META && s != DCAST_STREAM_PRESENCE) streams_[s] = memory->Stream(s);
+}
+
+void SimHost::Arm() {
+  dcast_config config = {};
+  const DumpKey dump = Dump();
+  std::memcpy(config.host_id, dump.host_id.data(), sizeof(config.host_id));
+  std::memcpy(config.dump_id, dump.dump_id.data(), sizeof(config.dump_id));
+  std::memset(config.boot_id, 0x33, sizeof(config.boot_id));
+  config.keys = Keys();
+  config.origin = options_.origin;
+  config.key_epoch = kEpoch;
+  config.symbol_size = options_.symbol_size;
+  config.paths = options_.paths;
+  config.lanes = options_.lanes;
+  config.mode = static_cast<__u8>(options_.mode);
+  config.page_shift = 12;
+  config.dump_level = 31;
+  config.commits_wanted = options_.commits_wanted;
+  config.slots = options_.slots;
+  config.parity_percent = options_.parity_percent;
+  config.parity_percent_blind = 20;
+  config.heartbeat_ms = 200;
+  config.rate_kib_s = options_.rate_kib_s;
+  config.linger_ns = options_.linger_ns;
+  config.blind_passes = options_.blind_passes;
+  std::strcpy(config.hostname, "sim");
+  std::strcpy(config.release, "6.1.0-sim");
+  const dcast_rim rim = {this,
+                         SimRim::WindowClasses,
+                         SimRim::ReadPage,
+                         SimRim::ReadStream,
+                         SimRim::Compress,
+                         SimRim::TxGet,
+                         SimRim::TxPut,
+                         SimRim::PathUp,
+                         SimRim::UnixNs};
+  scratch_.resize(dcast_sender_scratch_bytes(&config) + 64);
+  auto* aligned =
+      reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch_.data()) + 63) & ~63ull);
+  const char* why = nullptr;
+  ASSERT_EQ(dcast_sender_init(sender_.get(), &config, &rim, aligned, &why), 0) << why;
+  Wake(clock_->now());
+}
+
+void SimHost::Panic() {
+  if (!alive_) return;
+  dcast_meta meta = {};
+  meta.elf_machine = dcast_to_le16(62);
+  for (const auto& [stream, bytes] : streams_)
+    meta.stream_len[stream] = dcast_to_le64(bytes.size());
+  std::strcpy(meta.hostname, "sim");
+  std::strcpy(meta.reason, "simulated");
+  begun_ = true;
+  dcast_sender_begin(sender_.get(), clock_->now(), memory_->ranges().data(),
+                     static_cast<__u32>(memory_->ranges().size()), &meta, 0);
+  Wake(clock_->now());
+}
+
+void SimHost::Receive(unsigned path, const std::string& packet) {
+  if (!alive_ || !path_up_[path]) return;
+  dcast_sender_input(sender_.get(), clock_->now(), path, packet.data(),
+                     static_cast<__u32>(packet.size()));
+  Wake(std::max<TimeNs>(clock_->now(), dcast_sender_wake_ns(sender_.get())));
+}
+
+void SimHost::Wake(TimeNs when) {
+  if (when >= wake_ns_) return;
+  wake_ns_ = when;
+  clock_->At(when, [this, number = ++wake_number_] {
+    if (number == wake_number_ && alive_) Step();
+  });
+}
+
+void SimHost::Step() {
+  wake_ns_ = kNever;
+  // A bounded burst at one instant, then the devices have to drain.
+  for (int i = 0; i < 64; ++i)
+    if (dcast_sender_step(sender_.get(), clock_->now()) == 0) break;
+  const TimeNs now = clock_->now();
+  const TimeNs wanted = dcast_sender_wake_ns(sender_.get());
+  if (wanted > now) {
+    if (wanted != kNever) Wake(wanted);
+    return;
+  }
+  // It would send now: as soon as a device has room, and looks again soon in any case.
+  TimeNs free_ns = now + kMillisecond;
+  for (unsigned p = 0; p < options_.paths; ++p)
+    if (path_up_[p] && busy_until_ns_[p] > now + kDeviceQueueNs)
+      free_ns = std::min(free_ns, busy_until_ns_[p] - kDeviceQueueNs / 2);
+  Wake(std::max(free_ns, now + 20'000));
+}
+
+}  // namespace dumpcast
