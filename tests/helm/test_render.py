@@ -223,9 +223,42 @@ def test_host_pod_can_arm():
     assert container["securityContext"]["privileged"] is True
     paths = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
     assert {"/sys/kernel/config", "/lib/modules", "/etc/machine-id"} <= paths
-    assert container["command"] + container["args"] == \
-        ["dumpcast-arm", "--config", "/etc/dumpcast/arm.toml", "arm", "--wait"]
-    assert container["lifecycle"]["preStop"]["exec"]["command"][-1] == "disarm"
+
+
+def test_host_has_a_path_for_each_device():
+    multicast = chart.render(HOSTS).host_config()
+    assert [path["device"] for path in multicast["path"]] == ["eth0", "eth1"]
+    assert all(path["destinations"] == ["239.192.68.67"] for path in multicast["path"])
+    unicast = chart.render(chart.merged(HOSTS, {"host": {"relays": ["10.0.0.1", "10.0.0.2"]},
+                                                "relay": {"ports": {"udp": 7002}}})).host_config()
+    assert [path["destinations"] for path in unicast["path"]] == [["10.0.0.1", "10.0.0.2"]] * 2
+    assert [path["port"] for path in unicast["path"]] == [7002] * 2
+
+
+def test_hosts_and_relays_agree_on_lanes():
+    objects = chart.render(chart.merged(HOSTS, {"relay": {"lanes": 7}}))
+    assert objects.relay_config()["lanes"] == objects.host_config()["lanes"] == 7
+
+
+def test_service_variables_do_not_become_flags(release):
+    """A Service named dumpcast would set DUMPCAST_PORT=tcp://... in each pod."""
+    _, objects = release
+    for kind in ("StatefulSet", "DaemonSet"):
+        if objects.of(kind):
+            assert objects.pod(kind)["enableServiceLinks"] is False
+
+
+def test_tls_asks_for_a_port_only():
+    """The kubelet's gRPC check shows no certificate and would never pass."""
+    objects = chart.render({"relay": {"tls": {"existingSecret": "relay-tls"}}})
+    container = objects.pod("StatefulSet")["containers"][0]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["tcpSocket"]["port"] == 26211
+        assert "grpc" not in container[probe]
+    config = objects.relay_config()
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    for key, file in (("tls-cert", "tls.crt"), ("tls-key", "tls.key"), ("tls-ca", "ca.crt")):
+        assert config[key] == f"{mounts['tls']}/{file}"
 
 
 def test_image_by_tag_version_or_digest():
@@ -244,8 +277,3 @@ def test_notes_warn_when_nothing_is_authenticated():
     quiet = chart.notes(chart.KEY)
     assert "WARNING" not in quiet
     assert "rollout status statefulset/rel-dumpcast-relay" in quiet
-
-
-def test_group_is_multicast(release):
-    _, objects = release
-    assert ipaddress.ip_address(objects.relay_config()["group"]).is_multicast

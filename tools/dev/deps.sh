@@ -16,7 +16,7 @@ declare -A DEPS=(
     python3-pytest iproute2 nftables procps binutils zstd xz-utils ca-certificates"
   [demo]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn
     iproute2 nftables procps binutils zstd xz-utils ca-certificates"
-  [helm]="python3-pytest python3-yaml npm?npm ca-certificates"
+  [helm]="python3-pytest python3-yaml npm?npm ca-certificates openssl"
   [lint]="clang-format-14 clang-tidy-14 cppcheck shellcheck sparse python3-pyflakes git"
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"
 )

@@ -73,13 +73,16 @@ cmd_test() {
   if [[ " ${parts[*]} " =~ \ (unit|sim|cluster|vm)\  ]]; then
     say "== build ($preset)"
     (build_preset "$preset") || built=0
+  elif [[ " ${parts[*]} " == *" helm "* ]]; then
+    say "== build ($preset), what reads the chart's files"
+    (build_preset "$preset" --target dumpcast-relay dumpcast-arm) || built=0
   fi
 
   local part started
   for part in "${parts[@]}"; do
     say "== $part"
     started=$SECONDS
-    if ((built == 0)) && [[ "$part" =~ ^(unit|sim|cluster|vm)$ ]]; then
+    if ((built == 0)) && [[ "$part" =~ ^(unit|sim|cluster|vm|helm)$ ]]; then
       say "$part: not run, since the build failed"
       TEST_COUNTS=(0 1 0)
     else
@@ -108,7 +111,7 @@ test_install() {
       cluster) groups+=(build test) ;;
       kmod) groups+=(kmod) ;;
       vm) groups+=(build kmod vm) ;;
-      helm) groups+=(helm) ;;
+      helm) groups+=(build helm) ;;
     esac
   done
   need_deps "${groups[@]}"

@@ -47,9 +47,6 @@ relay.topologyKey is {{ $relay.topologyKey }} with antiAffinity {{ $relay.antiAf
 {{- if and $relay.hostNetwork $relay.hostPort }}
 relay.hostNetwork and relay.hostPort are both set: the node's network has the port already, leave hostPort out.
 {{- end }}
-{{- if eq (int $relay.ports.udp) 0 }}
-relay.ports.udp is 0: hosts need a port that they know before they crash.
-{{- end }}
 {{- end }}
 
 {{- define "dumpcast.validate.network" }}
@@ -83,8 +80,15 @@ relay.podDisruptionBudget.maxUnavailable is {{ $budget.maxUnavailable }} of {{ .
 {{- if not $host.devices }}
 host.devices is empty: name the network devices that dumps leave by, such as [eth0, eth1].
 {{- end }}
-{{- if and (not $host.relays) (not .Values.relay.hostNetwork) }}
+{{- if and (not $host.relays) (eq .Values.relay.group "none") }}
+host.relays is empty and relay.group is none: hosts would have nowhere to send to; give one of them.
+{{- else if and (not $host.relays) (not .Values.relay.hostNetwork) }}
 host.relays is empty, so hosts send to the group {{ .Values.relay.group }}, but relays on the pod network do not hear it: set relay.hostNetwork=true, or relay.hostPort=true and name the nodes in host.relays.
+{{- end }}
+{{- $v6 := 0 }}
+{{- range $host.relays }}{{ if contains ":" . }}{{ $v6 = add1 $v6 }}{{ end }}{{ end }}
+{{- if and $v6 (ne (int $v6) (len $host.relays)) }}
+host.relays mixes IPv4 and IPv6 addresses: a path sends to one family; keep those of one.
 {{- end }}
 {{- if gt (int $host.commits) (int .Values.relay.replicas) }}
 host.commits is {{ $host.commits }}, but there are {{ .Values.relay.replicas }} relays: hosts would wait in vain after each dump; lower it, or raise relay.replicas.
