@@ -20,8 +20,6 @@ namespace {
 
 using rocks::ToAbsl;
 
-constexpr size_t kLoadedDumps = 64;
-
 rocksdb::Slice ToSlice(std::string_view bytes) {
   return {bytes.data(), bytes.size()};
 }
@@ -185,7 +183,7 @@ std::shared_ptr<RocksStore::DumpEntry> RocksStore::EntryOf(const DumpKey& dump) 
   std::shared_ptr<DumpEntry>& entry = entries_[dump];
   if (entry == nullptr) {
     entry = std::make_shared<DumpEntry>();
-    if (entries_.size() > kLoadedDumps) {
+    if (entries_.size() > options_.loaded_dumps) {
       // Forget the one used longest ago that nobody uses now and no flush owes anything.
       auto oldest = entries_.end();
       for (auto it = entries_.begin(); it != entries_.end(); ++it) {

@@ -48,6 +48,8 @@ struct StoreOptions {
   // Memtable memory, bytes. Default: 128 MiB.
   uint64_t write_buffer_bytes = 128ull << 20;
   bool direct_io = true;  // falls back when the file system has none
+  // Dumps whose block sets are kept in memory once they were asked for. Default: 1024.
+  size_t loaded_dumps = 1024;
 };
 
 // Thread safety: all methods may be called from any thread.

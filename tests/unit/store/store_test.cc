@@ -203,7 +203,9 @@ TEST(StoreTest, SetsAreTheSameAfterReopening) {
 
 TEST(StoreTest, ManyDumpsMoreThanAreKeptInMemory) {
   TempDir dir;
-  auto store = OpenOrDie(dir.path());
+  StoreOptions options = SmallStore(dir.path());
+  options.loaded_dumps = 20;
+  auto store = std::move(*Store::Open(options));
   for (int round = 0; round < 2; round++) {
     for (int d = 0; d < 150; d++) {
       const BlockKey key{1, static_cast<uint64_t>(round), 1};
