@@ -18,6 +18,7 @@ uint64_t LowBits(unsigned n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n
 
 uint64_t Assembler::Partial::wanted() const {
   int need = k - std::popcount(have);
+  if (changing) need = 2 * need + 2;
   uint64_t wanted = 0;
   for (uint64_t rest : {~have & ~LowBits(k + m), ~have & LowBits(k + m)}) {
     for (; need > 0 && rest != 0; --need, rest &= rest - 1) wanted |= rest & -rest;
@@ -105,9 +106,11 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
     fresh.data.assign(data_bytes, '\0');
     encodings_.push_back(std::move(fresh));
     encoding = std::prev(encodings_.end());
-    by_name_[name].push_back(encoding);
     used_ += bytes;
     budget_->used_ += bytes;
+    auto& encodings = by_name_[name];
+    encodings.push_back(encoding);
+    if (encodings.size() > kMaxEncodings) Remove(encodings.front(), Counter::kStale);
   } else {
     if (encoding->encoded_len != encoded_len || encoding->symbol_size != symbol_size)
       return count(Counter::kMismatch);
@@ -166,16 +169,11 @@ void Assembler::Drop(const BlockName& name) {
 std::optional<Assembler::Partial> Assembler::Find(const BlockName& name) const {
   const auto it = by_name_.find(name);
   if (it == by_name_.end()) return std::nullopt;
-  const Encoding* best = nullptr;
   TimeNs last_ns = 0;
-  for (const auto& encoding : it->second) {
-    last_ns = std::max(last_ns, encoding->last_ns);
-    // The newest encoding wins a tie: it is likelier to match what the sender reads now.
-    if (best == nullptr ||
-        encoding->k - std::popcount(encoding->have) <= best->k - std::popcount(best->have))
-      best = &*encoding;
-  }
-  return Partial{best->key.digest, best->have, best->k, best->m, last_ns};
+  for (const auto& encoding : it->second) last_ns = std::max(last_ns, encoding->last_ns);
+  const Encoding& newest = *it->second.back();
+  return Partial{newest.key.digest, newest.have, newest.k,
+                 newest.m,          last_ns,     it->second.size() > 1};
 }
 
 std::vector<BlockName> Assembler::Quiet(TimeNs before, size_t limit) const {

@@ -54,6 +54,9 @@ class AssemblyBudget {
 // The incomplete blocks of one dump.
 class Assembler {
  public:
+  // Of one block; an older one is stale then.
+  static constexpr size_t kMaxEncodings = 4;
+
   // Both outlive the assembler.
   Assembler(AssemblyBudget* budget, Counters* counters);
   ~Assembler();
@@ -72,15 +75,18 @@ class Assembler {
   // The block is held by other means: its symbols are stale.
   void Drop(const BlockName& name);
 
-  // What is incomplete, as repair needs it: of several encodings the one that has most.
+  // What is incomplete, as repair needs it: of several encodings the newest, since the sender's
+  // memory is likelier to give that one again.
   struct Partial {
     uint64_t digest = 0;
     uint64_t have = 0;  // bit i: symbol i
     uint8_t k = 0;
     uint8_t m = 0;       // parity symbols that the sender says it has sent
     TimeNs last_ns = 0;  // newest symbol
+    bool changing = false;  // encodings before it were not completed: memory that changes
     // Symbols to ask for so that k are there: parity that nobody has, since it serves all relays
-    // whatever each has lost; data when there is no more.
+    // whatever each has lost; data when there is no more. More than are lacking
+    // of a block that changes: its answer will be another encoding, and whole only with parity.
     uint64_t wanted() const;
   };
   std::optional<Partial> Find(const BlockName& name) const;

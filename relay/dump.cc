@@ -74,9 +74,21 @@ void Dump::NoteSource(TimeNs now, const Verified& packet) {
   it->second.from = packet.from;
   it->second.heard_ns = now;
   ++it->second.packets;
+  it->second.done = false;
   heard_ns_ = now;
   if (live_) live_->gaps.NoteHeard(now);
-  if (gone_ && !said_done_) gone_ = false;
+  gone_ = said_done_ = false;
+}
+
+bool Dump::AllSendersDone(TimeNs now) const {
+  return std::all_of(sources_.begin(), sources_.end(), [&](const auto& source) {
+    return source.second.done ||
+           now >= source.second.heard_ns + shared_->config.silent_ns;
+  });
+}
+
+void Dump::Resume(TimeNs now) {
+  if (state_ == State::kIncomplete) Reopen(now);
 }
 
 void Dump::OnSymbol(TimeNs now, const Verified& packet) {
@@ -120,6 +132,7 @@ void Dump::OnEmpty(TimeNs now, const Verified& packet) {
 void Dump::OnEnd(TimeNs now, const Verified& packet) {
   if (state_ == State::kComplete && now >= commit_next_ns_) SendCommit(now);
   if (!live_) return;
+  Resume(now);
   dcast_end end;
   std::memcpy(&end, packet.payload.data(), sizeof(end));
   live_->ends[packet.hdr.lane] = end;
@@ -134,18 +147,27 @@ void Dump::OnEnd(TimeNs now, const Verified& packet) {
   wake_ns_ = now;
 }
 
-void Dump::OnAnnounce(TimeNs now, const dcast_announce& announce) {
+void Dump::OnAnnounce(TimeNs now, const Verified& packet, const dcast_announce& announce) {
   announced_total_ = std::max(announced_total_, uint64_t{dcast_le64(announce.blocks_total)});
   if (committed_ != 0 && now >= commit_next_ns_) SendCommit(now);
   if (!live_) return;
   if (announce.state == DCAST_ST_LINGER || announce.state == DCAST_ST_DONE)
     live_->gaps.NoteWalkDone();
-  if (announce.state == DCAST_ST_DONE && !said_done_) {
-    said_done_ = gone_ = true;
-    gone_ns_ = now;
-    shared_->Tell(Event::Kind::kSenderDone, key_,
-                  absl::StrCat("the host has ended its dump; ", missing(),
-                               " blocks are missing here"));
+  if (announce.state != DCAST_ST_DONE) {
+    Resume(now);
+  } else {
+    const uint64_t origin = dcast_le64(packet.hdr.origin);
+    for (auto& [name, source] : sources_)
+      if (name.first == origin) source.done = true;
+    if (AllSendersDone(now)) {
+      said_done_ = gone_ = true;
+      gone_ns_ = now;
+      if (!told_done_)
+        shared_->Tell(Event::Kind::kSenderDone, key_,
+                      absl::StrCat("the host has ended its dump; ", missing(),
+                                   " blocks are missing here"));
+      told_done_ = true;
+    }
   }
   wake_ns_ = now;
 }
@@ -180,9 +202,9 @@ void Dump::NoteContent(const BlockKey& key, std::string_view encoded) {
     const dcast_meta& meta = *live_->class0.meta();
     const auto text = [](const char* s, size_t n) { return std::string(s, strnlen(s, n)); };
     shared_->Tell(Event::Kind::kClass0Held, key_,
-                  absl::StrCat(text(meta.hostname, sizeof(meta.hostname)), ", Linux ",
-                               text(meta.release, sizeof(meta.release)), ": ",
-                               text(meta.reason, sizeof(meta.reason))));
+                  absl::StrCat("host name \"", text(meta.hostname, sizeof(meta.hostname)),
+                               "\", kernel \"", text(meta.release, sizeof(meta.release)),
+                               "\", reason \"", text(meta.reason, sizeof(meta.reason)), "\""));
   }
 }
 

@@ -49,7 +49,7 @@ class Dump {
   void OnSymbol(TimeNs now, const Verified& packet);  // counts its outcome
   void OnEmpty(TimeNs now, const Verified& packet);
   void OnEnd(TimeNs now, const Verified& packet);
-  void OnAnnounce(TimeNs now, const dcast_announce& announce);
+  void OnAnnounce(TimeNs now, const Verified& packet, const dcast_announce& announce);
   void OnOtherNak(TimeNs now, const Verified& packet);
   // The host runs again, so nobody sends this dump any more.
   void OnHostElsewhere(TimeNs now);
@@ -100,6 +100,7 @@ class Dump {
     TimeNs heard_ns = 0;
     uint64_t packets = 0;
     uint64_t duplicates = 0;
+    bool done = false;  // it said DONE
   };
 
   bool Holds(const BlockName& name) const {
@@ -117,6 +118,9 @@ class Dump {
   void StepSeal(TimeNs now);
   void Seal(bool complete, std::string reason);
   void Reopen(TimeNs now);
+  // A sender is there again: goes on with what an incomplete dump lacks.
+  void Resume(TimeNs now);
+  bool AllSendersDone(TimeNs now) const;
   std::string IncompleteReason() const;
   uint64_t AllLanes() const;
   uint64_t LanesHeld() const;
@@ -147,7 +151,7 @@ class Dump {
   TimeNs seal_next_ns_ = 0;
   uint64_t announced_total_ = 0;
   uint64_t sealed_blocks_ = 0;  // held when it was sealed complete
-  bool told_class0_ = false, told_end_ = false;
+  bool told_class0_ = false, told_end_ = false, told_done_ = false;
   TimeNs wake_ns_ = 0;
 };
 

@@ -163,10 +163,10 @@ void Engine::Impl::OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& pac
   const DumpKey about{packet.dump().host_id, {}};
   if (what == Hosts::Announced::kArmed)
     shared.Tell(Event::Kind::kHostArmed, about,
-                absl::StrCat(host.hostname, " is armed, Linux ", host.kernel_release));
+                absl::StrCat(host.hostname, " is armed, kernel \"", host.kernel_release, "\""));
   if (what == Hosts::Announced::kRebooted)
     shared.Tell(Event::Kind::kHostRebooted, about,
-                absl::StrCat(host.hostname, " has booted again, Linux ", host.kernel_release));
+                absl::StrCat(host.hostname, " has booted again, kernel \"", host.kernel_release, "\""));
   if (what == Hosts::Announced::kGoodbye)
     shared.Tell(Event::Kind::kHostGoodbye, about,
                 absl::StrCat(host.hostname, " is no longer armed"));
@@ -183,13 +183,13 @@ void Engine::Impl::OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& pac
       SayHello(now, packet);
       if (Dump* dump = FindOrBegin(now, packet)) {
         dump->NoteSource(now, packet);
-        dump->OnAnnounce(now, announce);
+        dump->OnAnnounce(now, packet, announce);
       }
       break;
     case DCAST_ST_DONE:
       if (Dump* dump = Find(packet.dump())) {
         dump->NoteSource(now, packet);
-        dump->OnAnnounce(now, announce);
+        dump->OnAnnounce(now, packet, announce);
       }
       break;
     default:

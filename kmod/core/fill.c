@@ -49,8 +49,10 @@ static enum dcast_fill dcast_fill_nak(struct dcast_sender *s, struct dcast_slot 
 		dcast_empty(s, item.block_class, item.number);
 		return DCAST_FILL_BLOCK;
 	}
-	slot->pending = item.digest && item.digest == slot->digest ? item.mask :
-								     (1ull << slot->k) - 1;
+	/* A new encoding goes whole; parity that was asked for makes up for what will be lost of it. */
+	slot->pending = item.mask;
+	if (!item.digest || item.digest != slot->digest)
+		slot->pending |= (1ull << slot->k) - 1;
 	slot->m = (__u8)dcast_popcount(slot->pending >> slot->k);
 	slot->flags |= DCAST_F_REPEAT;
 	return DCAST_FILL_BLOCK;

@@ -28,21 +28,22 @@ static int dcast_nak_join(struct dcast_nak_item *item, unsigned int block_class,
 	if (item->digest && digest) {
 		if (item->number != number)
 			return 0;
-		if (item->digest == digest) {
-			item->mask |= mask;
-		} else { /* relays hold different encodings: one snapshot serves them all */
+		item->mask |= mask;
+		if (item->digest != digest) /* one snapshot serves both encodings' holders */
 			item->digest = 0;
-			item->mask = 0;
-		}
 		return 1;
 	}
-	if (digest) /* whole blocks are on their way, also this one? */
-		return number >= item->number && number < item_end;
+	if (digest) { /* whole blocks are on their way, also this one? */
+		if (number < item->number || number >= item_end)
+			return 0;
+		if (item->count == 1)
+			item->mask |= mask;
+		return 1;
+	}
 	if (item->digest) {
 		if (item->number < number || item->number >= end)
 			return 0;
 		item->digest = 0;
-		item->mask = 0;
 	} else if (number > item_end || end < item->number) {
 		return 0;
 	}
@@ -52,6 +53,7 @@ static int dcast_nak_join(struct dcast_nak_item *item, unsigned int block_class,
 		return 0;
 	item->number = low;
 	item->count = (__u32)(high - low);
+	item->mask = item->count == 1 ? item->mask | mask : 0;
 	return 1;
 }
 

@@ -26,7 +26,8 @@ uint64_t SplitMix(uint64_t z) {
 
 }  // namespace
 
-SimMemory::SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice) : seed_(seed) {
+SimMemory::SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice, bool changes)
+    : seed_(seed), changes_(changes) {
   // Not at a window's edge: the first and last window are only partly RAM.
   const auto add = [this](uint64_t start, uint64_t end) {
     ranges_.push_back({dcast_to_le64(start), dcast_to_le64(end)});
@@ -53,7 +54,7 @@ uint8_t SimMemory::ClassOf(uint64_t pfn) const {
   return static_cast<uint8_t>(window >> 16 & 3);
 }
 bool SimMemory::Unreadable(uint64_t pfn) const { return Mix(pfn) % 97 == 5; }
-bool SimMemory::Volatile(uint64_t pfn) const { return Mix(pfn) % 61 == 7; }
+bool SimMemory::Volatile(uint64_t pfn) const { return changes_ && Mix(pfn) % 61 == 7; }
 
 std::string SimMemory::Page(uint64_t pfn, uint64_t read) const {
   std::string page(kPageBytes, '\0');

@@ -21,7 +21,7 @@ namespace dumpcast {
 class SimMemory {
  public:
   // `windows` windows of RAM from 0, and, when high_slice is not 0, some more in that slice.
-  SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice);
+  SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice, bool changes);
   const std::vector<dcast_range>& ranges() const { return ranges_; }
   // 0 outside RAM, and for pages that are not dumped.
   uint8_t ClassOf(uint64_t pfn) const;
@@ -36,6 +36,7 @@ class SimMemory {
  private:
   uint64_t Mix(uint64_t pfn) const;
   uint64_t seed_;
+  bool changes_;
   std::vector<dcast_range> ranges_;
   uint64_t window_end_ = 0;
 };

@@ -28,7 +28,7 @@ constexpr uint64_t kPagesPerWindow = 16;
 }  // namespace
 
 World::World(const WorldOptions& o)
-    : clock(o.seed), options(o), memory(o.seed, o.windows, o.high_slice) {
+    : clock(o.seed), options(o), memory(o.seed, o.windows, o.high_slice, o.changes) {
   for (unsigned h = 0; h < o.hosts; ++h) {
     SimHostOptions host = o.host;
     host.seed = o.seed;
@@ -170,20 +170,23 @@ void World::CheckRelay(const SimRelay& relay, bool complete) {
     }
   }
   if (!complete) return;
+  std::string lacking;
   for (uint64_t window = 0; window < memory.window_end(); ++window) {
     std::set<uint8_t> classes;
     for (unsigned i = 0; i < kPagesPerWindow; ++i)
       classes.insert(memory.ClassOf(window * kPagesPerWindow + i));
     classes.erase(0);
     for (const uint8_t c : classes)
-      EXPECT_TRUE(seen.contains({c, window})) << "class " << int{c} << " window " << window;
+      if (!seen.contains({c, window}))
+        lacking += " " + std::to_string(c) + "/" + std::to_string(window);
   }
   for (unsigned s = 0; s < DCAST_STREAM_PRESENCE; ++s) {
     const uint64_t bytes = s == DCAST_STREAM_META ? 1 : memory.Stream(s).size();
     for (uint64_t chunk = 0; chunk * DCAST_WINDOW_BYTES < bytes; ++chunk)
-      EXPECT_TRUE(seen.contains({uint8_t{0}, dcast_class0_number(s, chunk)}))
-          << "stream " << s << " chunk " << chunk;
+      if (!seen.contains({uint8_t{0}, dcast_class0_number(s, chunk)}))
+        lacking += " 0/" + std::to_string(s) + ":" + std::to_string(chunk);
   }
+  EXPECT_EQ(lacking, "") << "relay " << relay.id();
 }
 
 void World::CheckAll(bool complete) {

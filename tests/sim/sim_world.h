@@ -21,6 +21,7 @@ struct WorldOptions {
   unsigned hosts = 1;  // senders of one dump
   uint64_t windows = 40;
   uint64_t high_slice = 0;
+  bool changes = true;  // some pages change at each read
   SimHostOptions host;
   EngineConfig engine;
   Faults to_relay, to_host;

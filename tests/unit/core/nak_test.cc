@@ -103,6 +103,22 @@ TEST_F(NakTest, OtherDigestGetsAllDataOfOneSnapshot) {
   EXPECT_EQ(got.bad_digests, 0u);
 }
 
+TEST_F(NakTest, OtherDigestBringsTheParityAskedForAsWell) {
+  SendAll();
+  const uint64_t number = BlockOf(2);
+  host_.change_on_read = true;
+  const uint64_t parity = 1ull << 61 | 1ull << 62 | 1ull << 63;
+  host_.Nak(7, {Symbols(2, number, digests_[{2, number}], parity)});
+  uint64_t got = 0;
+  unsigned k = 0;
+  for (const SentPacket* p : Answers()) {
+    got |= 1ull << p->hdr().index;
+    k = p->hdr().k;
+  }
+  ASSERT_NE(k, 0u);
+  EXPECT_EQ(got, parity | ((1ull << k) - 1));
+}
+
 TEST_F(NakTest, BlockThatLostItsPagesIsAnsweredWithEmpty) {
   SendAll();
   const uint64_t number = BlockOf(3);
