@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is rendered, for each file of ci/ and for the values that change most."""
 
-import ipaddress
-
 import pytest
 import yaml
 
