@@ -138,11 +138,16 @@ def crash_and_view(series: str, kernel: kernels.Kernel):
 def made(kernel_of):
     """Series -> Views; each kernel is crashed once, whichever tests run."""
     with contextlib.ExitStack() as stack:
-        found: dict[str, Views] = {}
+        found: dict[str, Views | Exception] = {}
 
         def make(series: str) -> Views:
             if series not in found:
-                found[series] = stack.enter_context(crash_and_view(series, kernel_of(series)))
+                try:
+                    found[series] = stack.enter_context(crash_and_view(series, kernel_of(series)))
+                except Exception as error:
+                    found[series] = error  # booting again for every test would not help
+            if isinstance(found[series], Exception):
+                raise found[series]
             return found[series]
 
         yield make
