@@ -12,10 +12,10 @@ declare -A DEPS=(
     libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
   [kmod]="build-essential kmod sparse libelf-dev bc python3 git"
   [test]="python3-pytest python3-yaml iproute2 nftables procps"
-  [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn
+  [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn debootstrap
     python3-pytest iproute2 nftables procps binutils zstd xz-utils ca-certificates"
   [demo]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn
-    iproute2 nftables procps binutils zstd xz-utils ca-certificates"
+    debootstrap iproute2 nftables procps binutils zstd xz-utils ca-certificates"
   [helm]="python3-pytest python3-yaml npm?npm ca-certificates openssl"
   [lint]="clang-format-14 clang-tidy-14 cppcheck shellcheck sparse python3-pyflakes git"
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"

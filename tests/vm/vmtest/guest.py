@@ -33,7 +33,8 @@ class Guest:
     """What to put into the initramfs.
 
     binaries: guest path -> host executable, taken along with its shared libraries.
-    files: guest path -> host file, or the content itself as str or bytes.
+    files: guest path -> host file, or the content itself as str or bytes. A host file keeps its
+        mode, so that a key readable by its owner only stays so; content gets 0644.
     kmods: modules from outside the kernel's package (dumpcast.ko); they are found by
         `modprobe NAME` in the guest and not loaded at boot.
     modules: more of the kernel's own modules than MODULES.
@@ -58,8 +59,10 @@ class Guest:
         for path, binary in self.binaries.items():
             self._add_binary(archive, path, pathlib.Path(binary))
         for path, content in self.files.items():
-            archive.file(path, content.read_bytes() if isinstance(content, pathlib.Path)
-                         else content)
+            if isinstance(content, pathlib.Path):
+                archive.file(path, content.read_bytes(), content.stat().st_mode & 0o777)
+            else:
+                archive.file(path, content)
         return archive.write(target)
 
     @staticmethod
