@@ -12,7 +12,9 @@ namespace {
 // Book-keeping of one encoding, so that many tiny blocks are bounded as well.
 constexpr uint64_t kEncodingOverheadBytes = 256;
 
-uint64_t LowBits(unsigned n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
+uint64_t LowBits(unsigned n) {
+  return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
+}
 
 }  // namespace
 

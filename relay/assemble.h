@@ -81,8 +81,8 @@ class Assembler {
     uint64_t digest = 0;
     uint64_t have = 0;  // bit i: symbol i
     uint8_t k = 0;
-    uint8_t m = 0;       // parity symbols that the sender says it has sent
-    TimeNs last_ns = 0;  // newest symbol
+    uint8_t m = 0;          // parity symbols that the sender says it has sent
+    TimeNs last_ns = 0;     // newest symbol
     bool changing = false;  // encodings before it were not completed: memory that changes
     // Symbols to ask for so that k are there: parity that nobody has, since it serves all relays
     // whatever each has lost; data when there is no more. More than are lacking

@@ -15,7 +15,9 @@ static_assert(DCAST_STREAM_META == 0);
 
 }  // namespace
 
-Class0::Class0() { meta_alone_.Add(kMetaNumber); }
+Class0::Class0() {
+  meta_alone_.Add(kMetaNumber);
+}
 
 absl::Status Class0::Add(uint64_t number, std::string_view encoded) {
   const uint64_t stream = number >> DCAST_STREAM_SHIFT;

@@ -32,8 +32,12 @@ std::string Compare(const char* what, uint64_t whole, uint64_t parts) {
 
 }  // namespace
 
-std::string_view CounterName(Counter counter) { return kRows[static_cast<size_t>(counter)].name; }
-std::string_view CounterText(Counter counter) { return kRows[static_cast<size_t>(counter)].text; }
+std::string_view CounterName(Counter counter) {
+  return kRows[static_cast<size_t>(counter)].name;
+}
+std::string_view CounterText(Counter counter) {
+  return kRows[static_cast<size_t>(counter)].text;
+}
 
 std::string Counters::Check(uint64_t waiting_symbols) const {
   const Counters& c = *this;

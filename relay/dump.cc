@@ -10,16 +10,18 @@
 namespace dumpcast {
 namespace {
 
-constexpr size_t kMaxSources = 32;                    // senders times paths
-constexpr TimeNs kLatelyNs = 5 * kSecond;             // a path heard within this gets replies
-constexpr TimeNs kBusyTickNs = 10 * kMillisecond;     // while packets come
+constexpr size_t kMaxSources = 32;                 // senders times paths
+constexpr TimeNs kLatelyNs = 5 * kSecond;          // a path heard within this gets replies
+constexpr TimeNs kBusyTickNs = 10 * kMillisecond;  // while packets come
 constexpr TimeNs kIdleTickNs = 100 * kMillisecond;
 constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
 constexpr TimeNs kSealRetryNs = kSecond;
 constexpr TimeNs kStoreFullNs = 2 * kSecond;
-constexpr uint64_t kMaxCheckedBlocks = 1 << 22;       // 256 GiB: sums of END beyond cost too much
+constexpr uint64_t kMaxCheckedBlocks = 1 << 22;  // 256 GiB: sums of END beyond cost too much
 
-BlockName NameOf(const dcast_hdr& hdr) { return {hdr.block_class, dcast_le64(hdr.number)}; }
+BlockName NameOf(const dcast_hdr& hdr) {
+  return {hdr.block_class, dcast_le64(hdr.number)};
+}
 
 }  // namespace
 
@@ -65,10 +67,9 @@ void Dump::NoteSource(TimeNs now, const Verified& packet) {
   auto it = sources_.find(name);
   if (it == sources_.end()) {
     if (sources_.size() >= kMaxSources)
-      sources_.erase(
-          std::min_element(sources_.begin(), sources_.end(), [](const auto& a, const auto& b) {
-            return a.second.heard_ns < b.second.heard_ns;
-          }));
+      sources_.erase(std::min_element(
+          sources_.begin(), sources_.end(),
+          [](const auto& a, const auto& b) { return a.second.heard_ns < b.second.heard_ns; }));
     it = sources_.try_emplace(name).first;
   }
   it->second.from = packet.from;
@@ -82,8 +83,7 @@ void Dump::NoteSource(TimeNs now, const Verified& packet) {
 
 bool Dump::AllSendersDone(TimeNs now) const {
   return std::all_of(sources_.begin(), sources_.end(), [&](const auto& source) {
-    return source.second.done ||
-           now >= source.second.heard_ns + shared_->config.silent_ns;
+    return source.second.done || now >= source.second.heard_ns + shared_->config.silent_ns;
   });
 }
 
@@ -139,9 +139,9 @@ void Dump::OnEnd(TimeNs now, const Verified& packet) {
   live_->gaps.NoteWalkDone();
   if (!told_end_) {
     told_end_ = true;
-    shared_->Tell(Event::Kind::kSenderDone, key_,
-                  absl::StrCat("the host has sent everything once; ", missing(),
-                               " blocks are missing here"));
+    shared_->Tell(
+        Event::Kind::kSenderDone, key_,
+        absl::StrCat("the host has sent everything once; ", missing(), " blocks are missing here"));
   }
   if (committed_ != 0 && now >= commit_next_ns_) SendCommit(now);
   wake_ns_ = now;
@@ -163,9 +163,9 @@ void Dump::OnAnnounce(TimeNs now, const Verified& packet, const dcast_announce& 
       said_done_ = gone_ = true;
       gone_ns_ = now;
       if (!told_done_)
-        shared_->Tell(Event::Kind::kSenderDone, key_,
-                      absl::StrCat("the host has ended its dump; ", missing(),
-                                   " blocks are missing here"));
+        shared_->Tell(
+            Event::Kind::kSenderDone, key_,
+            absl::StrCat("the host has ended its dump; ", missing(), " blocks are missing here"));
       told_done_ = true;
     }
   }
@@ -231,13 +231,12 @@ void Dump::TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool sto
     if (Holds(name)) continue;
     // Blocks in the store came through a check of their own, and only class 0 brings its bytes.
     if (!stored) {
-      const bool good = key.digest == 0
-                            ? block.encoded.empty()
-                            : block.encoded.size() <= DCAST_MAX_ENCODED_BYTES &&
-                                  dcast_block_digest(&keys_, key.block_class, key.number,
-                                                     block.encoded.data(),
-                                                     static_cast<uint32_t>(block.encoded.size())) ==
-                                      key.digest;
+      const bool good =
+          key.digest == 0
+              ? block.encoded.empty()
+              : block.encoded.size() <= DCAST_MAX_ENCODED_BYTES &&
+                    dcast_block_digest(&keys_, key.block_class, key.number, block.encoded.data(),
+                                       static_cast<uint32_t>(block.encoded.size())) == key.digest;
       if (!good) {
         shared_->counters.Add(Counter::kPeerBad);
         continue;
@@ -358,8 +357,7 @@ void Dump::SendCommit(TimeNs now) {
   commit_next_ns_ = now + kCommitEveryNs;
   if (sources_.empty()) return;
   shared_->counters.Add(Counter::kCommits);
-  ToSenders(now, DCAST_COMMIT,
-            CommitPayload(committed_, live_ ? held() : sealed_blocks_));
+  ToSenders(now, DCAST_COMMIT, CommitPayload(committed_, live_ ? held() : sealed_blocks_));
 }
 
 void Dump::SendPace(TimeNs now, uint32_t kib_s) {
@@ -368,7 +366,9 @@ void Dump::SendPace(TimeNs now, uint32_t kib_s) {
   ToSenders(now, DCAST_PACE, PacePayload(kib_s));
 }
 
-uint64_t Dump::expected() const { return live_ ? live_->class0.blocks() : sealed_blocks_; }
+uint64_t Dump::expected() const {
+  return live_ ? live_->class0.blocks() : sealed_blocks_;
+}
 
 uint64_t Dump::held() const {
   if (!live_) return sealed_blocks_;
@@ -406,9 +406,13 @@ uint64_t Dump::AllLanes() const {
   return lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << lanes) - 1;
 }
 
-bool Dump::AllHeld() const { return live_->class0.known() && missing() == 0; }
+bool Dump::AllHeld() const {
+  return live_->class0.known() && missing() == 0;
+}
 
-bool Dump::Durable() const { return shared_->store.durable() >= last_put_; }
+bool Dump::Durable() const {
+  return shared_->store.durable() >= last_put_;
+}
 
 // Lanes of which nothing is missing; none when too much is missing to look at.
 uint64_t Dump::LanesHeld() const {
@@ -456,9 +460,8 @@ void Dump::StepRepair(TimeNs now) {
   Live& live = *live_;
   // Nobody is asked for what the store would refuse.
   if (now < shared_->store_full_until_ns) return;
-  const std::vector<BlockName> missing =
-      live.gaps.Missing(now, live.class0, live.held, live.assembler,
-                        shared_->config.repair_window_blocks);
+  const std::vector<BlockName> missing = live.gaps.Missing(
+      now, live.class0, live.held, live.assembler, shared_->config.repair_window_blocks);
   const bool sender_there = heard_ns_ != 0 && !gone_;
   Repair::Requests requests =
       live.repair.Step(now, missing, live.assembler, shared_->has_peers, sender_there);
@@ -529,9 +532,8 @@ void Dump::StepSeal(TimeNs now) {
     gone_ns_ = now;
     if (heard_ns_ != 0)
       shared_->Tell(Event::Kind::kSenderSilent, key_,
-                    absl::StrCat("nothing from the host for ",
-                                 shared_->config.silent_ns / kSecond, " s; ", missing(),
-                                 " blocks are missing here"));
+                    absl::StrCat("nothing from the host for ", shared_->config.silent_ns / kSecond,
+                                 " s; ", missing(), " blocks are missing here"));
   }
   if (!gone_ || now < seal_next_ns_ || live_->repair.fetch_open()) return;
   if (now < std::max(gone_ns_, progress_ns_) + shared_->config.seal_ns) return;

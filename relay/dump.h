@@ -138,15 +138,15 @@ class Dump {
 
   std::map<std::pair<uint64_t, uint8_t>, Source> sources_;  // by (origin, path)
   TimeNs begun_ns_ = 0;
-  TimeNs heard_ns_ = 0;     // newest valid packet of a sender
-  TimeNs gone_ns_ = 0;      // when the sender was found gone
+  TimeNs heard_ns_ = 0;  // newest valid packet of a sender
+  TimeNs gone_ns_ = 0;   // when the sender was found gone
   bool gone_ = false;
   bool said_done_ = false;
-  TimeNs progress_ns_ = 0;  // newest block gained
-  uint64_t last_put_ = 0;   // store op
-  uint64_t refused_ = 0;    // blocks that the store refused since the last one it took
-  uint64_t committed_ = 0;  // lanes, written and told
-  uint64_t committing_ = 0; // lanes, being written
+  TimeNs progress_ns_ = 0;   // newest block gained
+  uint64_t last_put_ = 0;    // store op
+  uint64_t refused_ = 0;     // blocks that the store refused since the last one it took
+  uint64_t committed_ = 0;   // lanes, written and told
+  uint64_t committing_ = 0;  // lanes, being written
   TimeNs commit_next_ns_ = 0;
   TimeNs seal_next_ns_ = 0;
   uint64_t announced_total_ = 0;

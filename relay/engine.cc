@@ -17,7 +17,7 @@ namespace dumpcast {
 namespace {
 
 constexpr size_t kMaxPeerOrigins = 256;
-constexpr TimeNs kRefusedNs = 5 * kSecond;           // a dump that the store refused to begin
+constexpr TimeNs kRefusedNs = 5 * kSecond;  // a dump that the store refused to begin
 constexpr TimeNs kVersionEventNs = 60 * kSecond;
 constexpr TimeNs kDeclinedEventNs = 60 * kSecond;
 constexpr size_t kMaxRefused = 4096;
@@ -90,8 +90,7 @@ Engine::~Engine() = default;
 // ---- recovery ----
 
 void Engine::RestoreDump(TimeNs now, const RestoredDump& restored) {
-  const std::optional<dcast_keys> keys =
-      impl_->lookup(restored.key.host_id, restored.key_epoch);
+  const std::optional<dcast_keys> keys = impl_->lookup(restored.key.host_id, restored.key_epoch);
   // Without its key nothing of the dump can be checked; a sealed or declined one needs none.
   auto dump = std::make_unique<Dump>(&impl_->shared, restored.key, restored.key_epoch,
                                      keys.value_or(dcast_keys{}), restored.live, restored.test);
@@ -120,7 +119,9 @@ void Engine::Receive(TimeNs now, const Datagram& datagram) {
   impl_->Accept(now, impl_->verifier.Verify(datagram));
 }
 
-void Engine::ReceiveVerified(TimeNs now, const Verified& packet) { impl_->Accept(now, packet); }
+void Engine::ReceiveVerified(TimeNs now, const Verified& packet) {
+  impl_->Accept(now, packet);
+}
 
 void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
   Counters& counters = shared.counters;
@@ -142,9 +143,8 @@ void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
   if (packet.verdict == Counter::kPeerPacket) return OnPeerPacket(now, packet);
 
   Hosts::Host& host = hosts.Touch(now, packet);
-  const SeqVerdict seq =
-      host.seqs.Note(now, dcast_le64(packet.hdr.origin), packet.hdr.path, packet.hdr.lane,
-                     dcast_le64(packet.hdr.seq));
+  const SeqVerdict seq = host.seqs.Note(now, dcast_le64(packet.hdr.origin), packet.hdr.path,
+                                        packet.hdr.lane, dcast_le64(packet.hdr.seq));
   // A very late SYMBOL still does good and no harm; a late state would turn time back.
   const bool late = packet.verdict == Counter::kAnnounce &&
                     !host.seqs.Rising(dcast_le64(packet.hdr.origin), packet.hdr.path,
@@ -165,8 +165,9 @@ void Engine::Impl::OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& pac
     shared.Tell(Event::Kind::kHostArmed, about,
                 absl::StrCat(host.hostname, " is armed, kernel \"", host.kernel_release, "\""));
   if (what == Hosts::Announced::kRebooted)
-    shared.Tell(Event::Kind::kHostRebooted, about,
-                absl::StrCat(host.hostname, " has booted again, kernel \"", host.kernel_release, "\""));
+    shared.Tell(
+        Event::Kind::kHostRebooted, about,
+        absl::StrCat(host.hostname, " has booted again, kernel \"", host.kernel_release, "\""));
   if (what == Hosts::Announced::kGoodbye)
     shared.Tell(Event::Kind::kHostGoodbye, about,
                 absl::StrCat(host.hostname, " is no longer armed"));
@@ -225,10 +226,10 @@ void Engine::Impl::SendHellos(TimeNs now) {
     const ReplyTo to{it->dump, it->key_epoch, it->keys.get()};
     shared.counters.Add(Counter::kHellos);
     shared.replies.push_back(
-        {it->to, MakePacket(DCAST_HELLO, to, shared.config.relay_id, shared.next_seq++, it->path,
-                            HelloPayload(it->announce_seq, shared.config.lane_mask,
-                                         shared.pace.KibPerSecond(Sending()),
-                                         shared.config.name))});
+        {it->to,
+         MakePacket(DCAST_HELLO, to, shared.config.relay_id, shared.next_seq++, it->path,
+                    HelloPayload(it->announce_seq, shared.config.lane_mask,
+                                 shared.pace.KibPerSecond(Sending()), shared.config.name))});
   }
   hellos.erase(due, hellos.end());
 }
@@ -253,9 +254,9 @@ Dump* Engine::Impl::FindOrBegin(TimeNs now, const Verified& packet) {
   if (Receiving() >= shared.config.max_dumps) {
     if (many_told_ns == 0 || now >= many_told_ns + kDeclinedEventNs) {
       many_told_ns = now;
-      shared.Tell(Event::Kind::kDeclined, key,
-                  absl::StrCat("declined: ", shared.config.max_dumps,
-                               " dumps are being received already"));
+      shared.Tell(
+          Event::Kind::kDeclined, key,
+          absl::StrCat("declined: ", shared.config.max_dumps, " dumps are being received already"));
     }
     return nullptr;
   }
@@ -383,17 +384,27 @@ void Engine::NoteSocketDrops(TimeNs, uint64_t datagrams) {
 
 // ---- out ----
 
-std::vector<Reply> Engine::TakeReplies() { return std::exchange(impl_->shared.replies, {}); }
-std::vector<StoreOp> Engine::TakeStoreOps(TimeNs now) { return impl_->shared.store.Take(now); }
+std::vector<Reply> Engine::TakeReplies() {
+  return std::exchange(impl_->shared.replies, {});
+}
+std::vector<StoreOp> Engine::TakeStoreOps(TimeNs now) {
+  return impl_->shared.store.Take(now);
+}
 std::vector<PeerFetch> Engine::TakePeerFetches() {
   return std::exchange(impl_->shared.fetches, {});
 }
-std::vector<Event> Engine::TakeEvents() { return std::exchange(impl_->shared.events, {}); }
+std::vector<Event> Engine::TakeEvents() {
+  return std::exchange(impl_->shared.events, {});
+}
 
 // ---- look ----
 
-const Counters& Engine::counters() const { return impl_->shared.counters; }
-uint64_t Engine::assembly_bytes() const { return impl_->shared.budget.used(); }
+const Counters& Engine::counters() const {
+  return impl_->shared.counters;
+}
+uint64_t Engine::assembly_bytes() const {
+  return impl_->shared.budget.used();
+}
 std::string Engine::CheckCounters() const {
   return impl_->shared.counters.Check(impl_->shared.budget.waiting_symbols());
 }

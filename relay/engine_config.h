@@ -11,11 +11,11 @@
 namespace dumpcast {
 
 struct EngineConfig {
-  uint64_t relay_id = 0;         // origin of what this relay sends; kept over restarts
-  std::string name;              // at most 63 bytes are told to hosts
-  uint64_t first_seq = 1;        // above every seq sent before a restart, e.g. unix microseconds
-  uint64_t lane_mask = 1;        // lanes that the rim has joined
-  bool has_peers = false;        // changed later by SetPeers()
+  uint64_t relay_id = 0;   // origin of what this relay sends; kept over restarts
+  std::string name;        // at most 63 bytes are told to hosts
+  uint64_t first_seq = 1;  // above every seq sent before a restart, e.g. unix microseconds
+  uint64_t lane_mask = 1;  // lanes that the rim has joined
+  bool has_peers = false;  // changed later by SetPeers()
 
   // Memory of incomplete blocks, bytes.
   uint64_t dump_memory_bytes = 64ull << 20;

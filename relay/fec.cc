@@ -3,7 +3,6 @@
 
 #include <isa-l/erasure_code.h>
 
-
 namespace dumpcast {
 namespace {
 
@@ -14,8 +13,12 @@ uint8_t Coefficient(unsigned index, unsigned j) {
   return gf_inv(static_cast<unsigned char>(index ^ j));
 }
 
-uint8_t* Bytes(char* p) { return reinterpret_cast<uint8_t*>(p); }
-uint8_t* Bytes(const char* p) { return reinterpret_cast<uint8_t*>(const_cast<char*>(p)); }
+uint8_t* Bytes(char* p) {
+  return reinterpret_cast<uint8_t*>(p);
+}
+uint8_t* Bytes(const char* p) {
+  return reinterpret_cast<uint8_t*>(const_cast<char*>(p));
+}
 
 }  // namespace
 

@@ -24,8 +24,8 @@ void GapDetector::NoteBlock(TimeNs now, uint8_t block_class, uint64_t number, bo
     interval_ns_ = interval_ns_ - interval_ns_ / 16 + gap / 16;
   }
   walk_ns_ = now;
-  if (block_class == 0 || std::tie(block_class, number) <=
-                              std::tie(newest_.block_class, newest_.number))
+  if (block_class == 0 ||
+      std::tie(block_class, number) <= std::tie(newest_.block_class, newest_.number))
     return;
   newest_ = {now, block_class, number};
   if (!marks_.empty() && now - marks_.back().at < kMarkNs) return;

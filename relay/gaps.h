@@ -51,10 +51,10 @@ class GapDetector {
 
   const EngineConfig& config_;
   TimeNs heard_ns_ = 0;
-  TimeNs first_ns_ = 0;      // first block of any class
-  TimeNs class0_ns_ = 0;     // newest class 0 symbol
-  TimeNs walk_ns_ = 0;       // newest symbol of the walk
-  TimeNs interval_ns_ = 0;   // between symbols of the walk, smoothed
+  TimeNs first_ns_ = 0;     // first block of any class
+  TimeNs class0_ns_ = 0;    // newest class 0 symbol
+  TimeNs walk_ns_ = 0;      // newest symbol of the walk
+  TimeNs interval_ns_ = 0;  // between symbols of the walk, smoothed
   bool walk_done_ = false;
   Mark newest_;
   std::deque<Mark> marks_;  // at least kMarkNs apart, ascending

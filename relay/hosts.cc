@@ -67,8 +67,7 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
   host.kernel_release = release;
   host.memory_bytes = dcast_le64(announce.memory_bytes);
   host.paths = announce.paths;
-  if (announce.interval_ms != 0)
-    host.interval_ns = dcast_le32(announce.interval_ms) * kMillisecond;
+  if (announce.interval_ms != 0) host.interval_ns = dcast_le32(announce.interval_ms) * kMillisecond;
   return what;
 }
 

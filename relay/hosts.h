@@ -24,7 +24,7 @@ class Hosts {
     SeqTable seqs;
     TimeNs heard_ns = 0;
     std::array<TimeNs, DCAST_MAX_PATHS> path_heard_ns{};
-    TimeNs interval_ns = 0;      // between heartbeats, 0 before the first
+    TimeNs interval_ns = 0;  // between heartbeats, 0 before the first
     bool announced = false;
     bool disarmed = false;
     Id16 boot_id{};
@@ -32,7 +32,7 @@ class Hosts {
     std::string hostname, kernel_release;
     uint64_t memory_bytes = 0;
     uint32_t paths = 0;
-    TimeNs recorded_ns = 0;      // last written to the store
+    TimeNs recorded_ns = 0;  // last written to the store
   };
 
   // The host of a valid packet; its paths are noted as heard. Forgets the one that was unheard for
@@ -40,9 +40,9 @@ class Hosts {
   Host& Touch(TimeNs now, const Verified& packet);
 
   enum class Announced {
-    kReplay,   // of a former boot
-    kSame,     // a heartbeat like the last
-    kArmed,    // first heard, or armed again
+    kReplay,  // of a former boot
+    kSame,    // a heartbeat like the last
+    kArmed,   // first heard, or armed again
     kRebooted,
     kGoodbye,
   };

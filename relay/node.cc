@@ -22,7 +22,7 @@ namespace dumpcast {
 namespace {
 
 constexpr uint16_t kGrpcPort = 26211;
-constexpr TimeNs kInterfacesNs = 5 * kSecond;   // how often new interfaces are looked for
+constexpr TimeNs kInterfacesNs = 5 * kSecond;  // how often new interfaces are looked for
 constexpr TimeNs kMaxSleepNs = kSecond;
 constexpr size_t kOpsPerBatch = 256;
 
@@ -70,7 +70,9 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const RelayOptions& options, C
   return node;
 }
 
-Node::~Node() { (void)Stop(); }
+Node::~Node() {
+  (void)Stop();
+}
 
 std::optional<dcast_keys> Node::HostKeys(const Id16& host_id, uint16_t epoch) const {
   const Key* cluster = keys_.Find(epoch);
@@ -103,8 +105,7 @@ absl::Status Node::Init() {
   config.name = options_.name;
   // Rises over restarts, as the wall clock does.
   config.first_seq = static_cast<uint64_t>(UnixNs() / 1000);
-  config.lane_mask =
-      options_.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << options_.lanes) - 1;
+  config.lane_mask = options_.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << options_.lanes) - 1;
   config.has_peers = !peer_names_->empty();
   config.dump_memory_bytes = options_.dump_memory_bytes;
   config.total_memory_bytes = options_.memory_bytes;
@@ -129,9 +130,10 @@ absl::Status Node::Init() {
   if (!udp.ok()) return udp.status();
   udp_ = *std::move(udp);
   if (udp_->buffer_bytes() < options_.socket_buffer_bytes)
-    spdlog::warn("the kernel gave a receive buffer of {} KiB instead of {}: packets may be lost in "
-                 "bursts; run with CAP_NET_ADMIN, or raise net.core.rmem_max",
-                 udp_->buffer_bytes() >> 10, options_.socket_buffer_bytes >> 10);
+    spdlog::warn(
+        "the kernel gave a receive buffer of {} KiB instead of {}: packets may be lost in "
+        "bursts; run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+        udp_->buffer_bytes() >> 10, options_.socket_buffer_bytes >> 10);
 
   // Replication exists before the API asks it for holders, and runs after it.
   StartReplication();
@@ -303,8 +305,8 @@ void Node::LogEvents(const std::vector<Event>& events) {
     if (event.dump.dump_id == Id16{}) {
       spdlog::log(LevelOf(event.kind), "{} host={}", event.text, host);
     } else {
-      spdlog::log(LevelOf(event.kind), "{} dump={} host={}", event.text,
-                  ToHex(event.dump.dump_id), host);
+      spdlog::log(LevelOf(event.kind), "{} dump={} host={}", event.text, ToHex(event.dump.dump_id),
+                  host);
     }
     // What is sealed here may complete a peer, and the other way round.
     if (event.kind == Event::Kind::kSealedIncomplete || event.kind == Event::Kind::kSealedComplete)

@@ -35,8 +35,7 @@ namespace dumpcast {
 class Node final : public ReceiveStatusSource {
  public:
   // Opens the store, reads what it holds, binds and starts everything. `keys` is by value.
-  static absl::StatusOr<std::unique_ptr<Node>> Start(const RelayOptions& options,
-                                                     ClusterKeys keys);
+  static absl::StatusOr<std::unique_ptr<Node>> Start(const RelayOptions& options, ClusterKeys keys);
   ~Node() override;
 
   // Ends receiving, writes what has come, flushes. The error is of the last flush.

@@ -12,10 +12,10 @@
 namespace dumpcast {
 
 struct RelayOptions {
-  std::string name;         // default: the machine's host name
-  std::string store_path;   // default: see DefaultStorePath()
+  std::string name;        // default: the machine's host name
+  std::string store_path;  // default: see DefaultStorePath()
   uint64_t min_free_bytes = 1ull << 30;
-  std::string key_file;     // empty: unauthenticated
+  std::string key_file;  // empty: unauthenticated
 
   std::string group = "239.192.68.67";  // lane 0; lane i is i higher. "none": no multicast
   std::string group6 = "ff08::4443";

@@ -50,8 +50,8 @@ struct StoreOp {
     kPut,       // BlockSink::PutBlock()
     kFlush,     // BlockSink::Flush()
     kCommit,    // write the committed lanes into the record; follows a kFlush that was OK
-    kSeal,      // write the seal and the committed lanes; when complete, follows a kFlush that was OK
-    kHost,      // write the host's record
+    kSeal,  // write the seal and the committed lanes; when complete, follows a kFlush that was OK
+    kHost,  // write the host's record
   };
   Kind kind = Kind::kPut;
   uint64_t id = 0;  // rises by 1
@@ -104,20 +104,20 @@ struct Event {
     kHostGoodbye,
     kDumpBegun,
     kDumpResumed,
-    kClass0Held,      // META and the memory map are there
-    kSenderDone,      // END heard, or the sender said that it has ended
+    kClass0Held,  // META and the memory map are there
+    kSenderDone,  // END heard, or the sender said that it has ended
     kSenderSilent,
-    kCommitted,       // COMMIT sent for the first time for these lanes
+    kCommitted,  // COMMIT sent for the first time for these lanes
     kSealedComplete,
     kSealedIncomplete,
-    kDeclined,        // packets of a deleted or evicted dump
-    kDiskFull,        // the store refuses new blocks
-    kEndMismatch,     // the sender's count of blocks differs from its own presence
-    kBadVersion,      // a newer major version
+    kDeclined,     // packets of a deleted or evicted dump
+    kDiskFull,     // the store refuses new blocks
+    kEndMismatch,  // the sender's count of blocks differs from its own presence
+    kBadVersion,   // a newer major version
   };
   Kind kind = Kind::kDumpBegun;
-  DumpKey dump;         // dump_id zero when it is about a host
-  std::string text;     // one line, without the ids
+  DumpKey dump;      // dump_id zero when it is about a host
+  std::string text;  // one line, without the ids
 };
 
 }  // namespace dumpcast

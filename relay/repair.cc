@@ -8,10 +8,10 @@
 namespace dumpcast {
 namespace {
 
-constexpr double kBurst = 16;                      // NAK packets at once
-constexpr TimeNs kAnswering = 50 * kMillisecond;   // newer repeats: the sender works on NAKs
+constexpr double kBurst = 16;                     // NAK packets at once
+constexpr TimeNs kAnswering = 50 * kMillisecond;  // newer repeats: the sender works on NAKs
 constexpr uint8_t kMaxPostponed = 20;
-constexpr size_t kMaxFetchBlocks = 1024;           // at most 64 MiB in one answer
+constexpr size_t kMaxFetchBlocks = 1024;  // at most 64 MiB in one answer
 
 BlockName NameOf(const dcast_nak_entry& entry, uint64_t i) {
   return {entry.block_class, dcast_le64(entry.number) + i};
@@ -100,10 +100,10 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
     }
     if (out_of_tokens) continue;
     const auto partial = assembler.Find(name);
-    const bool joins = !partial && !entries.empty() && entries.back().flags == 0 &&
-                       entries.back().block_class == name.block_class &&
-                       dcast_le64(entries.back().number) + dcast_le32(entries.back().count) ==
-                           name.number;
+    const bool joins =
+        !partial && !entries.empty() && entries.back().flags == 0 &&
+        entries.back().block_class == name.block_class &&
+        dcast_le64(entries.back().number) + dcast_le32(entries.back().count) == name.number;
     if (!joins && entries.size() == max_entries) send_entries();
     if (entries.empty() && !TakeToken(now)) {
       out_of_tokens = true;

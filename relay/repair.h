@@ -25,8 +25,8 @@ class Repair {
   Repair(const EngineConfig& config, Counters* counters, const std::function<uint64_t()>* random);
 
   struct Requests {
-    std::vector<BlockRun> fetch;                       // for peers, empty: nothing
-    std::vector<std::vector<dcast_nak_entry>> naks;    // one packet each
+    std::vector<BlockRun> fetch;                     // for peers, empty: nothing
+    std::vector<std::vector<dcast_nak_entry>> naks;  // one packet each
   };
   // What to ask for now. `missing` is what is due (GapDetector::Missing); blocks that are no
   // longer in it are forgotten.

@@ -49,8 +49,8 @@ std::vector<StoreOp> StoreQueue::Take(TimeNs now) {
   for (const StoreOp& op : ready_)
     if (op.kind == StoreOp::Kind::kFlush) last_flush_ns_ = now;
   for (const StoreOp& op : ready_)
-    taken_.push_back({op.kind, op.id, op.dump, op.key, op.encoded.size(), op.committed_lanes,
-                      op.complete});
+    taken_.push_back(
+        {op.kind, op.id, op.dump, op.key, op.encoded.size(), op.committed_lanes, op.complete});
   return std::exchange(ready_, {});
 }
 

@@ -58,7 +58,7 @@ class StoreQueue {
   uint64_t unflushed_bytes_ = 0;
   bool unflushed_ = false;
   TimeNs oldest_unflushed_ns_ = kNever;
-  TimeNs urgent_ns_ = kNever;      // class 0 waits: flush then
+  TimeNs urgent_ns_ = kNever;  // class 0 waits: flush then
   TimeNs last_flush_ns_ = 0;
   TimeNs retry_flush_ns_ = kNever;
   std::vector<StoreOp> ready_;

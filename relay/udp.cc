@@ -30,7 +30,9 @@ constexpr unsigned kBatch = 64;
 constexpr size_t kDatagramBytes = sizeof(dcast_hdr) + DCAST_MAX_SYMBOL_BYTES;
 constexpr size_t kControlBytes = 128;
 
-std::string ErrnoText() { return std::strerror(errno); }
+std::string ErrnoText() {
+  return std::strerror(errno);
+}
 
 void SetOption(int fd, int level, int name, int value) {
   // Each of these makes things better, none is needed.
@@ -166,8 +168,8 @@ absl::StatusOr<std::unique_ptr<Udp>> Udp::Open(const UdpOptions& options) {
     std::vector<std::string> names;
     for (const auto& [other, index] : there) names.push_back(other);
     return absl::FailedPreconditionError(
-        absl::StrCat("--interface ", name, ": not there, or not up; those that are: ",
-                     absl::StrJoin(names, ", ")));
+        absl::StrCat("--interface ", name,
+                     ": not there, or not up; those that are: ", absl::StrJoin(names, ", ")));
   }
   udp->JoinInterfaces();
   return udp;
@@ -328,8 +330,7 @@ std::vector<Address> ResolveUdp(const std::string& host, uint16_t port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_DGRAM;
   addrinfo* list = nullptr;
-  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list) != 0)
-    return addresses;
+  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list) != 0) return addresses;
   for (const addrinfo* i = list; i != nullptr; i = i->ai_next) {
     if (i->ai_addrlen > sizeof(Address::bytes)) continue;
     Address address;

@@ -22,10 +22,11 @@ using KeyLookup = std::function<std::optional<dcast_keys>(const Id16& host_id, u
 
 // A packet that passed, or why it did not.
 struct Verified {
-  // kAnnounce, kSymbol, kEmpty, kEnd, kPeerPacket: taken, and the rest is valid. Any other: refused.
+  // kAnnounce, kSymbol, kEmpty, kEnd, kPeerPacket: taken, and the rest is valid. Any other:
+  // refused.
   Counter verdict = Counter::kTruncated;
-  dcast_hdr hdr{};              // as on the wire, little-endian
-  std::string_view payload;     // payload_len bytes, of the caller's buffer
+  dcast_hdr hdr{};           // as on the wire, little-endian
+  std::string_view payload;  // payload_len bytes, of the caller's buffer
   Address from;
   std::shared_ptr<const dcast_keys> keys;
 

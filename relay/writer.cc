@@ -8,7 +8,9 @@
 namespace dumpcast {
 namespace {
 
-std::string BytesOf(const Id16& id) { return std::string(id.begin(), id.end()); }
+std::string BytesOf(const Id16& id) {
+  return std::string(id.begin(), id.end());
+}
 
 }  // namespace
 

@@ -51,8 +51,7 @@ absl::Status WriteCrashNotes(const Files& files) {
     absl::string_view number = name;
     int cpu = 0;
     if (!absl::ConsumePrefix(&number, "cpu") || !absl::SimpleAtoi(number, &cpu)) continue;
-    const auto address =
-        files.Read(absl::StrCat("/sys/devices/system/cpu/", name, "/crash_notes"));
+    const auto address = files.Read(absl::StrCat("/sys/devices/system/cpu/", name, "/crash_notes"));
     if (!address.ok()) continue;
     absl::StrAppend(&lines, cpu, " ", *address, "\n");
     if (lines.size() > kMostWritten) {
@@ -91,9 +90,9 @@ absl::Status WriteSettings(const Files& files, const ArmConfig& config) {
   if (!host_id.ok()) return host_id.status();
   const absl::StatusOr<std::string> boot_id = files.Read("/proc/sys/kernel/random/boot_id");
   if (!boot_id.ok()) return boot_id.status();
-  const std::string hostname =
-      config.hostname.empty() ? files.Read("/proc/sys/kernel/hostname").value_or("")
-                              : config.hostname;
+  const std::string hostname = config.hostname.empty()
+                                   ? files.Read("/proc/sys/kernel/hostname").value_or("")
+                                   : config.hostname;
   absl::Status status = files.Write(Attribute("host_id"), Hex(*host_id));
   status.Update(files.Write(Attribute("boot_id"), *boot_id));
   status.Update(files.Write(Attribute("hostname"), hostname));

@@ -48,8 +48,8 @@ void CheckPanicSettings(const Files& files, const ArmConfig& config, std::vector
   }
   if (Value(files, kPanicTimeout) == "0") {
     out->push_back(Setting(Weight::kWeaker,
-                           "panic_timeout is 0: the host would hang after the dump",
-                           kPanicTimeout, absl::StrCat(config.reboot_after_s)));
+                           "panic_timeout is 0: the host would hang after the dump", kPanicTimeout,
+                           absl::StrCat(config.reboot_after_s)));
   }
   if (Value(files, "/proc/sys/kernel/softlockup_panic") == "0") {
     out->push_back(Finding{Weight::kAdvice,
@@ -62,18 +62,19 @@ void CheckPanicSettings(const Files& files, const ArmConfig& config, std::vector
 void CheckPath(const Files& files, const PathConfig& path, std::vector<Finding>* out) {
   const std::string device = absl::StrCat("/sys/class/net/", path.device);
   if (!files.Exists(device)) {
-    out->push_back(Finding{Weight::kBlocks,
-                           absl::StrCat("path ", path.name, ": there is no network device ",
-                                        path.device),
-                           "see `ip link` for the names, and correct [[path]] device", "", ""});
+    out->push_back(
+        Finding{Weight::kBlocks,
+                absl::StrCat("path ", path.name, ": there is no network device ", path.device),
+                "see `ip link` for the names, and correct [[path]] device", "", ""});
     return;
   }
   if (files.Exists(absl::StrCat(device, "/bridge")) ||
       files.Exists(absl::StrCat(device, "/bonding"))) {
-    out->push_back(Finding{Weight::kBlocks,
-                           absl::StrCat("path ", path.name, ": ", path.device,
-                                        " is a bridge or a bond, which nobody drives after a panic"),
-                           "name the network card below it", "", ""});
+    out->push_back(
+        Finding{Weight::kBlocks,
+                absl::StrCat("path ", path.name, ": ", path.device,
+                             " is a bridge or a bond, which nobody drives after a panic"),
+                "name the network card below it", "", ""});
     return;
   }
   // Reading it fails while the device is down.

@@ -19,9 +19,9 @@ struct Finding {
     kAdvice,  // no setting of ours; worth knowing
   };
   Weight weight = Weight::kBlocks;
-  std::string what;       // what was found and what follows from it
-  std::string fix;        // what a person types
-  std::string path;       // with value: what ApplyFixes() writes; empty: it cannot
+  std::string what;  // what was found and what follows from it
+  std::string fix;   // what a person types
+  std::string path;  // with value: what ApplyFixes() writes; empty: it cannot
   std::string value;
 };
 

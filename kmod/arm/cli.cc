@@ -63,7 +63,8 @@ bool CheckKernel(const ArmEnvironment& env, const ArmConfig& config, bool advice
   std::vector<Finding> findings = FindProblems(env.files, config);
   if (config.fix_kernel) {
     for (const Finding& finding : findings) {
-      if (!finding.path.empty()) *env.err << "setting " << finding.path << " to " << finding.value << "\n";
+      if (!finding.path.empty())
+        *env.err << "setting " << finding.path << " to " << finding.value << "\n";
     }
     const absl::Status status = ApplyFixes(env.files, findings);
     if (!status.ok()) *env.err << "dumpcast-arm: " << status.message() << "\n";
@@ -84,8 +85,8 @@ absl::Status LoadAndArm(const ArmEnvironment& env, const ArmConfig& config) {
   if (!status.ok()) return status;
   status = Arm(env.files, config);
   if (!status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(status.message(),
-                                                    "; `dmesg | grep dumpcast` says more"));
+    return absl::Status(status.code(),
+                        absl::StrCat(status.message(), "; `dmesg | grep dumpcast` says more"));
   }
   return status;
 }
@@ -163,8 +164,9 @@ int CommandTest(const ArmEnvironment& env) {
   const absl::StatusOr<ArmStatus> status = ReadStatus(env.files);
   const bool ran = status.ok() && status->test;
   if (sent.ok() && ran) {
-    *env.out << "the test dump is committed by " << status->test->relays << " relays: "
-             << status->test->packets << " packets a path, " << status->test->ms << " ms\n";
+    *env.out << "the test dump is committed by " << status->test->relays
+             << " relays: " << status->test->packets << " packets a path, " << status->test->ms
+             << " ms\n";
     return kArmOk;
   }
   if (absl::IsDeadlineExceeded(sent)) {

@@ -15,10 +15,10 @@ namespace dumpcast {
 enum ArmExit : int {
   kArmOk = 0,
   kArmFailed = 1,
-  kArmUsage = 2,       // flags or configuration
-  kArmNotArmed = 3,    // status, test
-  kArmNoRelay = 4,     // test: too few commits
-  kArmProblems = 5,    // check: something keeps a dump from happening
+  kArmUsage = 2,     // flags or configuration
+  kArmNotArmed = 3,  // status, test
+  kArmNoRelay = 4,   // test: too few commits
+  kArmProblems = 5,  // check: something keeps a dump from happening
 };
 
 struct ArmEnvironment {

@@ -115,9 +115,8 @@ bool FindNumber(const Keys& keys, absl::string_view key, NumberKey* found) {
 
 template <typename Keys>
 std::string Names(const Keys& keys) {
-  return absl::StrJoin(keys, ", ", [](std::string* out, const NumberKey& key) {
-    absl::StrAppend(out, key.key);
-  });
+  return absl::StrJoin(
+      keys, ", ", [](std::string* out, const NumberKey& key) { absl::StrAppend(out, key.key); });
 }
 
 // ADDRESS, ADDRESS:PORT (IPv4) or [ADDRESS]:PORT (IPv6). False when text is none of them.
@@ -138,7 +137,8 @@ bool ParseAddress(absl::string_view text, Address* out) {
     port = std::string(text.substr(colon + 1));
     if (port.empty()) return false;
   }
-  if (!port.empty() && (!absl::SimpleAtoi(port, &out->port) || out->port < 1 || out->port > 65535)) {
+  if (!port.empty() &&
+      (!absl::SimpleAtoi(port, &out->port) || out->port < 1 || out->port > 65535)) {
     return false;
   }
   in_addr v4{};
@@ -159,9 +159,9 @@ bool ParseAddress(absl::string_view text, Address* out) {
 absl::Status ReadDestinations(const Reader& reader, const toml::node& node, PathConfig* path) {
   const toml::array* array = node.as_array();
   if (array == nullptr || array->empty() || array->size() > kMaxDestinations) {
-    return reader.Error(node.source(),
-                        absl::StrCat("destinations wants a list of 1 to ", kMaxDestinations,
-                                     " addresses: [\"239.192.68.67\"] for a group, or the relays'"));
+    return reader.Error(
+        node.source(), absl::StrCat("destinations wants a list of 1 to ", kMaxDestinations,
+                                    " addresses: [\"239.192.68.67\"] for a group, or the relays'"));
   }
   std::vector<Address> addresses;
   for (const toml::node& element : *array) {
@@ -177,9 +177,8 @@ absl::Status ReadDestinations(const Reader& reader, const toml::node& node, Path
                        "\": wanted an IPv4 or IPv6 address, with :PORT or not (no DNS names: "
                        "nobody resolves them after a panic)"));
     }
-    if (!addresses.empty() &&
-        (address.v6 != addresses[0].v6 || address.port != addresses[0].port ||
-         address.group || addresses[0].group)) {
+    if (!addresses.empty() && (address.v6 != addresses[0].v6 || address.port != addresses[0].port ||
+                               address.group || addresses[0].group)) {
       return reader.Error(element.source(),
                           "destinations of one path are one group, or unicast relays of one "
                           "address family and one port; make another [[path]] for the others");
@@ -213,10 +212,11 @@ absl::Status ReadPath(const Reader& reader, const toml::table& table, PathConfig
       status = reader.Number(key, node, number.low, number.high, &value);
       path->attributes[std::string(number.attribute)] = absl::StrCat(value * number.unit);
     } else {
-      status = reader.Error(toml_key.source(),
-                            absl::StrCat("unknown key ", key, " in [[path]]; known are name, device, "
-                                         "destinations, port, source, next_hop_mac, ",
-                                         Names(kPathNumbers)));
+      status =
+          reader.Error(toml_key.source(), absl::StrCat("unknown key ", key,
+                                                       " in [[path]]; known are name, device, "
+                                                       "destinations, port, source, next_hop_mac, ",
+                                                       Names(kPathNumbers)));
     }
     if (!status.ok()) return status;
   }
@@ -241,9 +241,10 @@ absl::Status ReadPath(const Reader& reader, const toml::table& table, PathConfig
 
 absl::Status ReadPaths(const Reader& reader, const toml::node& node, ArmConfig* config) {
   const toml::array* array = node.as_array();
-  if (array == nullptr || array->empty() || array->size() > kMaxPaths || !array->is_array_of_tables()) {
-    return reader.Error(node.source(),
-                        absl::StrCat("path wants 1 to ", kMaxPaths, " tables, each begun by [[path]]"));
+  if (array == nullptr || array->empty() || array->size() > kMaxPaths ||
+      !array->is_array_of_tables()) {
+    return reader.Error(node.source(), absl::StrCat("path wants 1 to ", kMaxPaths,
+                                                    " tables, each begun by [[path]]"));
   }
   std::set<std::string> names;
   for (const toml::node& element : *array) {
@@ -279,8 +280,7 @@ absl::Status ReadRate(const Reader& reader, const toml::node& node, ArmConfig* c
                         absl::StrCat("rate_mib_s wants a number in 0..", kMaxRateMibPerS,
                                      " (MiB/s of one path; 0: no ceiling)"));
   }
-  config->attributes["rate_kib_s"] =
-      absl::StrCat(static_cast<uint64_t>(std::ceil(*rate * 1024)));
+  config->attributes["rate_kib_s"] = absl::StrCat(static_cast<uint64_t>(std::ceil(*rate * 1024)));
   return absl::OkStatus();
 }
 

@@ -58,8 +58,10 @@ absl::Status LoadFile(const std::string& module) {
   const int error = errno;
   std::string hint;
   if (error == ENOEXEC) {
-    hint = absl::StrCat("; it is not built for this kernel, ", Release(), ": build it with `./dev "
-                        "kmod --kernel ", Release(), "`");
+    hint = absl::StrCat("; it is not built for this kernel, ", Release(),
+                        ": build it with `./dev "
+                        "kmod --kernel ",
+                        Release(), "`");
   } else if (error == ENOENT) {
     hint = "; a symbol is missing: `modprobe lz4_compress` must work";
   } else if (error == EPERM || error == EKEYREJECTED) {
@@ -86,9 +88,9 @@ absl::Status EnsureModule(const Files& files, const std::string& module) {
     absl::Status status = LoadFile(module);
     if (!status.ok()) return status;
   } else if (const int exit = Modprobe("dumpcast"); exit != 0) {
-    return absl::NotFoundError(absl::StrCat(
-        "`modprobe dumpcast` failed (exit status ", exit, "): install the module in /lib/modules/",
-        Release(), "/extra and run depmod, or name its file in `module`"));
+    return absl::NotFoundError(absl::StrCat("`modprobe dumpcast` failed (exit status ", exit,
+                                            "): install the module in /lib/modules/", Release(),
+                                            "/extra and run depmod, or name its file in `module`"));
   }
   if (files.Exists(absl::StrCat(kConfigRoot, "/armed"))) return absl::OkStatus();
   return absl::UnavailableError(

@@ -67,8 +67,9 @@ std::string StatusTable(const ArmStatus& status) {
   }
   absl::StrAppend(&out, Table(paths), "\n");
   if (status.relays.empty()) {
-    absl::StrAppend(&out, "no relay has answered yet: are relays up, with the same key file, and "
-                          "does the network carry the group?\n");
+    absl::StrAppend(&out,
+                    "no relay has answered yet: are relays up, with the same key file, and "
+                    "does the network carry the group?\n");
   } else {
     Rows relays = {{"RELAY", "ID", "PACE"}};
     for (const PathStatus& path : status.paths) {

@@ -130,6 +130,7 @@ static __u64 dcast_walk_core_window(const struct dcast_sender *s)
 enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 {
 	struct dcast_walk *w = &s->walk;
+	__u64 number;
 
 	for (;;) {
 		switch (w->stage) {
@@ -140,8 +141,8 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 				w->slice = 0;
 				return DCAST_WALK_AGAIN;
 			} else if (w->number < dcast_stream_chunks(s, w->stream)) {
-				return dcast_walk_found(
-					s, 0, dcast_class0_number(w->stream, w->number++), 1);
+				number = dcast_class0_number(w->stream, w->number++);
+				return dcast_walk_found(s, 0, number, 1);
 			} else {
 				w->stream++;
 				w->number = 0;
@@ -155,8 +156,8 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 			w->number = w->slice * DCAST_SLICE_WINDOWS;
 			if (w->slice + 1 == s->slices)
 				s->total_known = 1;
-			return dcast_walk_found(
-				s, 0, dcast_class0_number(DCAST_STREAM_PRESENCE, w->slice), 1);
+			number = dcast_class0_number(DCAST_STREAM_PRESENCE, w->slice);
+			return dcast_walk_found(s, 0, number, 1);
 		case DCAST_WALK_CORE:
 			w->number = dcast_walk_core_window(s);
 			if (w->number < (w->slice + 1) * DCAST_SLICE_WINDOWS)

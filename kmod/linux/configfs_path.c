@@ -127,8 +127,7 @@ static int dcast_apply_destination(char *text, struct dcast_path_settings *set)
 		if (n == DCAST_MAX_TARGETS || dcast_parse_addr(word, &set->targets[n]))
 			return -EINVAL;
 		if (n && (set->targets[n].family != set->targets[0].family ||
-			  dcast_addr_group(&set->targets[n]) ||
-			  dcast_addr_group(&set->targets[0])))
+			  dcast_addr_group(&set->targets[n]) || dcast_addr_group(&set->targets[0])))
 			return -EINVAL;
 		n++;
 	}
@@ -172,13 +171,13 @@ static int dcast_apply_ttl(char *text, struct dcast_path_settings *set)
 	return 0;
 }
 
-#define DCAST_PATH_STORE(name, apply, wanted)						\
-static ssize_t dcast_path_##name##_store(struct config_item *item, const char *page,	\
-					 size_t len)					\
-{											\
-	return dcast_path_update(to_path_item(item), #name, page, len, wanted, apply);	\
-}											\
-CONFIGFS_ATTR(dcast_path_, name)
+#define DCAST_PATH_STORE(name, apply, wanted)                                                  \
+	static ssize_t dcast_path_##name##_store(struct config_item *item, const char *page,   \
+						 size_t len)                                   \
+	{                                                                                      \
+		return dcast_path_update(to_path_item(item), #name, page, len, wanted, apply); \
+	}                                                                                      \
+	CONFIGFS_ATTR(dcast_path_, name)
 
 static ssize_t dcast_path_device_show(struct config_item *item, char *page)
 {
@@ -236,6 +235,7 @@ static ssize_t dcast_path_ttl_show(struct config_item *item, char *page)
 }
 DCAST_PATH_STORE(ttl, dcast_apply_ttl, "a number of hops, 1..255");
 
+/* clang-format off */
 static struct configfs_attribute *dcast_path_attrs[] = {
 	&dcast_path_attr_device,
 	&dcast_path_attr_source,
@@ -246,6 +246,7 @@ static struct configfs_attribute *dcast_path_attrs[] = {
 	&dcast_path_attr_ttl,
 	NULL,
 };
+/* clang-format on */
 
 static void dcast_path_release(struct config_item *item)
 {

@@ -16,21 +16,21 @@
 #include <linux/page-flags.h>
 #include <linux/version.h>
 
-#define DCAST_LEVEL_CACHE		2
-#define DCAST_LEVEL_CACHE_PRIVATE	4
-#define DCAST_LEVEL_USER		8
-#define DCAST_LEVEL_FREE		16
+#define DCAST_LEVEL_CACHE	  2
+#define DCAST_LEVEL_CACHE_PRIVATE 4
+#define DCAST_LEVEL_USER	  8
+#define DCAST_LEVEL_FREE	  16
 
 /* 23baf831a32c ("mm, treewide: redefine MAX_ORDER sanely"), 6.4, then renamed in 6.8. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
-#define DCAST_TOP_ORDER		MAX_PAGE_ORDER
+#define DCAST_TOP_ORDER MAX_PAGE_ORDER
 #elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
-#define DCAST_TOP_ORDER		MAX_ORDER
+#define DCAST_TOP_ORDER MAX_ORDER
 #else
-#define DCAST_TOP_ORDER		(MAX_ORDER - 1)
+#define DCAST_TOP_ORDER (MAX_ORDER - 1)
 #endif
 /* Compound pages may be larger than buddy blocks: 1 GiB huge pages. */
-#define DCAST_TOP_COMPOUND	(PUD_SHIFT - PAGE_SHIFT)
+#define DCAST_TOP_COMPOUND (PUD_SHIFT - PAGE_SHIFT)
 
 static unsigned int dcast_compound_order(const struct page *head)
 {

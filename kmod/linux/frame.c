@@ -87,7 +87,7 @@ static __be16 dcast_frame_l3(const struct dcast_path *path, const struct dcast_a
 		ip->version = 4;
 		ip->ihl = sizeof(*ip) / 4;
 		ip->tot_len = htons(sizeof(*ip) + udp_len);
-		ip->frag_off = htons(IP_DF);	/* so the identification may stay 0 (RFC 6864) */
+		ip->frag_off = htons(IP_DF); /* so the identification may stay 0 (RFC 6864) */
 		ip->ttl = path->set.ttl;
 		ip->protocol = IPPROTO_UDP;
 		ip->saddr = path->source.v4;
@@ -132,11 +132,11 @@ u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_target *
 
 	proto = dcast_frame_l3(path, &dst, udp, sizeof(*udp) + len, &l3);
 	if (path->multicast && !path->set.has_next_hop_mac) {
-		if (path->v6) {		/* RFC 2464, 7 */
+		if (path->v6) { /* RFC 2464, 7 */
 			mac[0] = 0x33;
 			mac[1] = 0x33;
 			memcpy(mac + 2, &dst.v6.s6_addr32[3], 4);
-		} else {		/* RFC 1112, 6.4 */
+		} else { /* RFC 1112, 6.4 */
 			u32 group = ntohl(dst.v4);
 
 			mac[0] = 0x01;

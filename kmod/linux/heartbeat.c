@@ -10,8 +10,8 @@
 #include <linux/kthread.h>
 #include <linux/slab.h>
 
-#define DCAST_REFRESH_NS	(5 * NSEC_PER_SEC)
-#define DCAST_RECEIVE_MAX	256	/* packets at a time, so that a flood does not starve the rest */
+#define DCAST_REFRESH_NS  (5 * NSEC_PER_SEC)
+#define DCAST_RECEIVE_MAX 256 /* packets at a time, so that a flood does not starve the rest */
 
 /*
  * Hands what came in to the armed engine, and to also (a test dump's) when there is one.

@@ -12,15 +12,15 @@
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 
-#define DCAST_TEST_WINDOWS	64u			/* 4 MiB */
-#define DCAST_TEST_LIMIT_NS	(30 * NSEC_PER_SEC)
-#define DCAST_TEST_BURST	256u			/* packets between looks at the sockets */
+#define DCAST_TEST_WINDOWS  64u /* 4 MiB */
+#define DCAST_TEST_LIMIT_NS (30 * NSEC_PER_SEC)
+#define DCAST_TEST_BURST    256u /* packets between looks at the sockets */
 
 /* Streams of a dump of the living: the log and vmcoreinfo, no registers. */
 static int dcast_live_streams(struct dcast_host *host, struct dcast_run *run, char *log)
 {
-	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
-						    ktime_get_real_ns());
+	run->vmcoreinfo_len =
+		dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES, ktime_get_real_ns());
 	run->notes = kvmalloc(dcast_notes_bytes(), GFP_KERNEL);
 	if (!run->notes)
 		return -ENOMEM;
@@ -101,7 +101,7 @@ int dcast_live_test(struct dcast_host *host)
 	began = dcast_now_ns();
 	dcast_sender_begin(&run->sender, began, run->map->ranges, run->map->nr, &run->meta,
 			   DCAST_F_LIVE | DCAST_F_TEST);
-	host->testing = true;	/* keeps the map in place */
+	host->testing = true; /* keeps the map in place */
 	err = dcast_live_loop(host, run);
 	host->testing = false;
 	host->test.ran = true;

@@ -16,9 +16,9 @@ struct dcast_hole {
 };
 
 struct dcast_map_walk {
-	struct dcast_map *map;		/* NULL while counting */
+	struct dcast_map *map; /* NULL while counting */
 	u32 nr;
-	struct dcast_hole hole;		/* the crash kernel's reservation: not this kernel's memory */
+	struct dcast_hole hole; /* the crash kernel's reservation: not this kernel's memory */
 };
 
 static void dcast_map_add(struct dcast_map_walk *walk, u64 start, u64 end)

@@ -30,15 +30,15 @@ struct dcast_nd {
 	__be32 flags;
 	struct in6_addr target;
 	u8 option;
-	u8 option_len;		/* units of 8 bytes */
+	u8 option_len; /* units of 8 bytes */
 	u8 mac[ETH_ALEN];
 } __packed;
 
-#define DCAST_ND_SOLICITATION	135
-#define DCAST_ND_ADVERTISEMENT	136
-#define DCAST_ND_TARGET_MAC	2
-#define DCAST_ND_SOLICITED	0x40000000
-#define DCAST_ND_OVERRIDE	0x20000000
+#define DCAST_ND_SOLICITATION  135
+#define DCAST_ND_ADVERTISEMENT 136
+#define DCAST_ND_TARGET_MAC    2
+#define DCAST_ND_SOLICITED     0x40000000
+#define DCAST_ND_OVERRIDE      0x20000000
 
 static bool dcast_arp_answer(struct dcast_path *path, const u8 *l3, unsigned int len)
 {
@@ -52,7 +52,7 @@ static bool dcast_arp_answer(struct dcast_path *path, const u8 *l3, unsigned int
 		return false;
 	skb = dcast_tx_take(path);
 	if (!skb)
-		return true;	/* they ask again */
+		return true; /* they ask again */
 	reply = (struct dcast_arp *)(skb->head + path->payload_at);
 	*reply = *request;
 	reply->op = htons(ARPOP_REPLY);
@@ -60,8 +60,9 @@ static bool dcast_arp_answer(struct dcast_path *path, const u8 *l3, unsigned int
 	reply->sender_ip = path->source.v4;
 	memcpy(reply->target_mac, request->sender_mac, ETH_ALEN);
 	reply->target_ip = request->sender_ip;
-	dcast_tx_queue(path, skb, dcast_frame_ether(path, request->sender_mac, htons(ETH_P_ARP),
-						    (u8 *)reply), (u8 *)(reply + 1));
+	dcast_tx_queue(path, skb,
+		       dcast_frame_ether(path, request->sender_mac, htons(ETH_P_ARP), (u8 *)reply),
+		       (u8 *)(reply + 1));
 	return true;
 }
 
@@ -71,7 +72,7 @@ static bool dcast_nd_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 	const struct ipv6hdr *ip = (const struct ipv6hdr *)l3;
 	const struct dcast_nd *question = (const struct dcast_nd *)(ip + 1);
 	const u8 all_nodes_mac[ETH_ALEN] = { 0x33, 0x33, 0, 0, 0, 1 };
-	bool probe;			/* somebody asks whether our address is free */
+	bool probe; /* somebody asks whether our address is free */
 	struct ipv6hdr *out;
 	struct dcast_nd *answer;
 	struct sk_buff *skb;
@@ -102,8 +103,9 @@ static bool dcast_nd_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 	memcpy(answer->mac, path->dev->dev_addr, ETH_ALEN);
 	answer->csum = (__force __be16)dcast_frame_csum6(&out->saddr, &out->daddr, IPPROTO_ICMPV6,
 							 answer, sizeof(*answer));
-	dcast_tx_queue(path, skb, dcast_frame_ether(path, probe ? all_nodes_mac : sender_mac,
-						    htons(ETH_P_IPV6), (u8 *)out),
+	dcast_tx_queue(path, skb,
+		       dcast_frame_ether(path, probe ? all_nodes_mac : sender_mac,
+					 htons(ETH_P_IPV6), (u8 *)out),
 		       (u8 *)(answer + 1));
 	return true;
 }

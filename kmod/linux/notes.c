@@ -161,7 +161,7 @@ void dcast_find_panic_text(struct dcast_host *host)
  */
 void dcast_regs_to_panic(const struct dcast_host *host, struct pt_regs *regs)
 {
-	const unsigned int reach = 2048;	/* notifier_call_chain() and its callers are small */
+	const unsigned int reach = 2048; /* notifier_call_chain() and its callers are small */
 	unsigned long at, value;
 
 	for (at = ALIGN(regs->sp, sizeof(long)); at < regs->sp + reach; at += sizeof(long)) {

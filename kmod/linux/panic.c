@@ -18,9 +18,9 @@
 #include <linux/rcupdate.h>
 #include <linux/timekeeping.h>
 
-#define DCAST_TALK_NS		(5 * NSEC_PER_SEC)
-#define DCAST_DRAIN_NS		(500 * NSEC_PER_MSEC)
-#define DCAST_IDLE_NS		(50 * NSEC_PER_USEC)
+#define DCAST_TALK_NS  (5 * NSEC_PER_SEC)
+#define DCAST_DRAIN_NS (500 * NSEC_PER_MSEC)
+#define DCAST_IDLE_NS  (50 * NSEC_PER_USEC)
 
 /* Set by the first to come in; never cleared. */
 static atomic_t dcast_entered = ATOMIC_INIT(0);
@@ -127,8 +127,8 @@ static int dcast_dump_begin(struct dcast_host *host)
 	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
 						    ktime_get_real_fast_ns());
 	run->notes = host->notes;
-	run->notes_len = dcast_notes_build(host, &host->regs, run->vmcoreinfo,
-					   run->vmcoreinfo_len, host->notes, host->notes_cap);
+	run->notes_len = dcast_notes_build(host, &host->regs, run->vmcoreinfo, run->vmcoreinfo_len,
+					   host->notes, host->notes_cap);
 	if (dcast_sender_init(&run->sender, &run->config, &run->rim, run->scratch, &why)) {
 		pr_emerg("no dump: %s\n", why);
 		return -EINVAL;
@@ -216,7 +216,7 @@ static noinline void dcast_call_on_stack(struct dcast_host *host)
 		     "movq	%[top], %%rsp\n\t"
 		     "call	dcast_dump\n\t"
 		     "popq	%%rsp\n"
-		     : [top] "+b" (top), "+D" (arg), ASM_CALL_CONSTRAINT
+		     : [top] "+b"(top), "+D"(arg), ASM_CALL_CONSTRAINT
 		     :
 		     : "cc", "memory", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11");
 #else

@@ -22,9 +22,9 @@
 #include <net/route.h>
 
 /* From skb->head to the payload: any header of ours and room for the driver's; 8-byte aligned. */
-#define DCAST_HEADROOM		256
-#define DCAST_MIN_RING		64
-#define DCAST_MAX_RING		256
+#define DCAST_HEADROOM 256
+#define DCAST_MIN_RING 64
+#define DCAST_MAX_RING 256
 
 /* ---- device ---- */
 
@@ -58,8 +58,8 @@ static int dcast_path_find_device(struct dcast_path *path)
 		dev = vlan_dev_real_dev(upper);
 		path->vlan = vlan_dev_vlan_id(upper);
 	}
-	if (dev->type != ARPHRD_ETHER || netif_is_bridge_master(dev) ||
-	    netif_is_bond_master(dev) || netif_is_team_master(dev)) {
+	if (dev->type != ARPHRD_ETHER || netif_is_bridge_master(dev) || netif_is_bond_master(dev) ||
+	    netif_is_team_master(dev)) {
 		snprintf(path->error, sizeof(path->error),
 			 "%s is no Ethernet card: name the card below it", dev->name);
 		dev_put(upper);
@@ -173,8 +173,8 @@ static int dcast_path_find_source(struct dcast_path *path)
 		if (ipv6_addr_any(&source.v6))
 			goto none;
 	} else {
-		source.v4 = inet_select_addr(path->upper, path->targets[0].addr.v4,
-					     RT_SCOPE_UNIVERSE);
+		source.v4 =
+			inet_select_addr(path->upper, path->targets[0].addr.v4, RT_SCOPE_UNIVERSE);
 		if (!source.v4)
 			goto none;
 	}
@@ -200,7 +200,7 @@ static void dcast_path_find_targets(struct dcast_path *path)
 		} else if (path->multicast) {
 			target->resolved = true;
 		} else if (!(path->v6 ? dcast_path_mac6(path, target) :
-				       dcast_path_mac4(path, target))) {
+					dcast_path_mac4(path, target))) {
 			target->resolved = true;
 		} else if (!target->resolved) {
 			/* An address that answered once is kept: an old one is better than none. */
@@ -313,7 +313,7 @@ void dcast_path_free(struct dcast_host *host, struct dcast_path *path)
 		kfree_skb(path->ring[i]);
 	}
 	kfree(path->ring);
-	rtnl_lock();	/* against the notifier */
+	rtnl_lock(); /* against the notifier */
 	dcast_path_drop_device(path);
 	rtnl_unlock();
 	dcast_unhold(host, path, sizeof(*path));

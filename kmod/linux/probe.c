@@ -22,7 +22,7 @@
 #include <linux/version.h>
 
 /* Locks of stopped processors stay as they are; our own come and go. */
-#define DCAST_PROBE_NS		(500 * NSEC_PER_USEC)
+#define DCAST_PROBE_NS (500 * NSEC_PER_USEC)
 
 static bool dcast_zone_locks_free(void)
 {
@@ -54,10 +54,12 @@ static void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, u
 }
 
 /* Parts of the names of functions that run with an allocator's lock held. */
+/* clang-format off */
 static const char *const dcast_allocators[] = {
 	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
 	"buddy", "free_one_page", "__free_pages",
 };
+/* clang-format on */
 
 /*
  * Whether a stack has a return address into the allocators at or above sp. Old addresses that

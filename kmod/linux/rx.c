@@ -28,12 +28,12 @@
 #include <net/netdev_rx_queue.h>
 #endif
 
-#define DCAST_RX_BUDGET		4
-#define DCAST_POLL_NS		(100 * NSEC_PER_USEC)
+#define DCAST_RX_BUDGET 4
+#define DCAST_POLL_NS	(100 * NSEC_PER_USEC)
 
 struct dcast_rx_frame {
 	const u8 *l3;
-	unsigned int len;		/* bytes of l3 that were copied */
+	unsigned int len; /* bytes of l3 that were copied */
 	__be16 proto;
 	u16 vlan;
 	bool tagged;
@@ -85,8 +85,8 @@ static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev
 {
 	struct dcast_rx_frame frame = {};
 	const struct ethhdr *eth = (const struct ethhdr *)host->rx_head;
-	unsigned int i, l3_at = ETH_HLEN, got = min_t(unsigned int, skb->len,
-						      sizeof(host->rx_head));
+	unsigned int got = min_t(unsigned int, skb->len, sizeof(host->rx_head));
+	unsigned int i, l3_at = ETH_HLEN;
 
 	if (got < ETH_HLEN || skb_copy_bits(skb, 0, host->rx_head, got))
 		return;

@@ -28,7 +28,7 @@ static void dcast_sock_data_ready(struct sock *sk)
 }
 
 static int dcast_sock_addr(const struct dcast_addr *addr, u16 port, unsigned int lane,
-				 struct sockaddr_storage *out)
+			   struct sockaddr_storage *out)
 {
 	memset(out, 0, sizeof(*out));
 	if (addr->family == AF_INET6) {

@@ -10,9 +10,9 @@
 
 #include <linux/if_vlan.h>
 
-#define DCAST_TX_BATCH		32
+#define DCAST_TX_BATCH 32
 /* Nobody who could release it is running; the bound is for one that refused to stop. */
-#define DCAST_LOCK_WAIT_NS	(50 * NSEC_PER_MSEC)
+#define DCAST_LOCK_WAIT_NS (50 * NSEC_PER_MSEC)
 
 static struct sk_buff *dcast_ring_at(const struct dcast_path *path, u32 index)
 {
@@ -23,7 +23,7 @@ static bool dcast_ring_free(const struct dcast_path *path, u32 index)
 {
 	if (refcount_read(&dcast_ring_at(path, index)->users) != 1)
 		return false;
-	smp_rmb();	/* the driver has let go before the packet is written again */
+	smp_rmb(); /* the driver has let go before the packet is written again */
 	return true;
 }
 
@@ -194,7 +194,8 @@ void dcast_tx_flush(struct dcast_path *path)
 	if (path->send == path->tail)
 		return;
 	if (!dcast_path_usable(path)) {
-		path->send = path->tail;	/* lost with the device; others carry them, or a NAK does */
+		/* Lost with the device; others carry them, or a NAK does. */
+		path->send = path->tail;
 		return;
 	}
 	txq = netdev_get_tx_queue(dev, path->queue);
@@ -209,8 +210,8 @@ void dcast_tx_flush(struct dcast_path *path)
 
 		/* Ours, so that the driver's release does not free it. */
 		refcount_inc(&skb->users);
-		if (!dev_xmit_complete(netdev_start_xmit(skb, dev, txq,
-							 path->send + 1 != path->tail))) {
+		if (!dev_xmit_complete(
+			    netdev_start_xmit(skb, dev, txq, path->send + 1 != path->tail))) {
 			refcount_dec(&skb->users);
 			path->tx_busy++;
 			break;

@@ -40,7 +40,9 @@ SimMemory::SimMemory(uint64_t seed, uint64_t windows, uint64_t high_slice, bool 
   }
 }
 
-uint64_t SimMemory::Mix(uint64_t pfn) const { return SplitMix(seed_ * 1000003 + pfn); }
+uint64_t SimMemory::Mix(uint64_t pfn) const {
+  return SplitMix(seed_ * 1000003 + pfn);
+}
 
 uint8_t SimMemory::ClassOf(uint64_t pfn) const {
   const uint64_t address = pfn * kPageBytes;
@@ -53,8 +55,12 @@ uint8_t SimMemory::ClassOf(uint64_t pfn) const {
   if (window % 8 == 0) return static_cast<uint8_t>(Mix(pfn) >> 8 & 3);
   return static_cast<uint8_t>(window >> 16 & 3);
 }
-bool SimMemory::Unreadable(uint64_t pfn) const { return Mix(pfn) % 97 == 5; }
-bool SimMemory::Volatile(uint64_t pfn) const { return changes_ && Mix(pfn) % 61 == 7; }
+bool SimMemory::Unreadable(uint64_t pfn) const {
+  return Mix(pfn) % 97 == 5;
+}
+bool SimMemory::Volatile(uint64_t pfn) const {
+  return changes_ && Mix(pfn) % 61 == 7;
+}
 
 std::string SimMemory::Page(uint64_t pfn, uint64_t read) const {
   std::string page(kPageBytes, '\0');
@@ -141,7 +147,9 @@ DumpKey SimHost::Dump() {
   key.dump_id.fill(0x22);
   return key;
 }
-dcast_keys SimHost::Keys() { return {{1, 2}, {3, 4}}; }
+dcast_keys SimHost::Keys() {
+  return {{1, 2}, {3, 4}};
+}
 
 SimHost::SimHost(SimClock* clock, const SimMemory* memory, const SimHostOptions& options,
                  OnPacket on_packet)
@@ -180,15 +188,9 @@ void SimHost::Arm() {
   config.blind_passes = options_.blind_passes;
   std::strcpy(config.hostname, "sim");
   std::strcpy(config.release, "6.1.0-sim");
-  const dcast_rim rim = {this,
-                         SimRim::WindowClasses,
-                         SimRim::ReadPage,
-                         SimRim::ReadStream,
-                         SimRim::Compress,
-                         SimRim::TxGet,
-                         SimRim::TxPut,
-                         SimRim::PathUp,
-                         SimRim::UnixNs};
+  const dcast_rim rim = {
+      this,          SimRim::WindowClasses, SimRim::ReadPage, SimRim::ReadStream, SimRim::Compress,
+      SimRim::TxGet, SimRim::TxPut,         SimRim::PathUp,   SimRim::UnixNs};
   scratch_.resize(dcast_sender_scratch_bytes(&config) + 64);
   auto* aligned =
       reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch_.data()) + 63) & ~63ull);

@@ -15,9 +15,9 @@ namespace dumpcast {
 struct Faults {
   double loss = 0;
   double duplicate = 0;
-  double reorder = 0;      // comes up to reorder_ns later
-  double corrupt = 0;      // a few bits flipped, or cut off
-  double burst = 0;        // this packet and the next burst_packets - 1 are lost
+  double reorder = 0;  // comes up to reorder_ns later
+  double corrupt = 0;  // a few bits flipped, or cut off
+  double burst = 0;    // this packet and the next burst_packets - 1 are lost
   unsigned burst_packets = 100;
   TimeNs latency_ns = 100'000;
   TimeNs reorder_ns = 3 * kMillisecond;

@@ -33,8 +33,8 @@ class MemorySink final : public BlockSink {
   };
   const std::map<BlockKey, Stored>& blocks() const { return blocks_; }
 
-  bool full = false;          // refuses blocks
-  uint64_t put_twice = 0;     // a (class, number) that was there already, in any encoding
+  bool full = false;       // refuses blocks
+  uint64_t put_twice = 0;  // a (class, number) that was there already, in any encoding
 
  private:
   std::map<BlockKey, Stored> blocks_;  // the simulation has one dump

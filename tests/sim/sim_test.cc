@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The real sender core and the real relay engine over a simulated network in virtual time.
 //
-// Each scenario runs over DUMPCAST_SIM_SEEDS seeds (default 40) from DUMPCAST_SIM_SEED (default 1). A
-// failure prints the command that replays its seed alone.
+// Each scenario runs over DUMPCAST_SIM_SEEDS seeds (default 40) from DUMPCAST_SIM_SEED (default 1).
+// A failure prints the command that replays its seed alone.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -140,12 +140,13 @@ TEST(Sim, RelayDiesAndComesBack) {
       if (wipe) victim.WipeDisk();
     });
     // Sometimes while the host still sends, sometimes long after it has gone.
-    const TimeNs back = world.clock.Chance(0.5) ? world.clock.Below(100 * kMillisecond)
-                                                : 40 * kSecond;
+    const TimeNs back =
+        world.clock.Chance(0.5) ? world.clock.Below(100 * kMillisecond) : 40 * kSecond;
     world.clock.After(kSecond + 90 * kMillisecond + back, [&victim] { victim.Start(); });
     world.RunUntil([] { return false; }, kSecond);
     world.Panic();
-    EXPECT_TRUE(world.RunUntil([&] { return victim.up() && world.AllComplete(); })) << world.Story();
+    EXPECT_TRUE(world.RunUntil([&] { return victim.up() && world.AllComplete(); }))
+        << world.Story();
     world.CheckAll();
     world.CheckEqual();
   });
@@ -174,8 +175,8 @@ TEST(Sim, TwoSendersOfOneDump) {
     uint64_t duplicates = 0;
     for (const auto& relay : world.relays) {
       const Counters& c = relay->engine().counters();
-      duplicates += c[Counter::kDuplicate] + c[Counter::kHeld] + c[Counter::kSealed] +
-                    c[Counter::kStale];
+      duplicates +=
+          c[Counter::kDuplicate] + c[Counter::kHeld] + c[Counter::kSealed] + c[Counter::kStale];
     }
     EXPECT_GT(duplicates, 0u) << world.Story();
   });

@@ -227,9 +227,9 @@ std::string World::Story() const {
       continue;
     }
     if (const auto view = relay->engine().GetDump(SimHost::Dump()))
-      out << "expected " << view->expected << " held " << view->held << " missing "
-          << view->missing << " sealed " << view->sealed << " complete " << view->complete
-          << " gone " << view->sender_gone << " end " << view->end_heard << " ";
+      out << "expected " << view->expected << " held " << view->held << " missing " << view->missing
+          << " sealed " << view->sealed << " complete " << view->complete << " gone "
+          << view->sender_gone << " end " << view->end_heard << " ";
     out << relay->engine().counters().ToString() << "\n";
     for (const Event& event : relay->events) out << "    " << event.text << "\n";
   }
