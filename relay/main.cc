@@ -30,8 +30,9 @@ void SetUpLog(const std::string& level) {
 }
 
 void SayHowToTry(const RelayOptions& options) {
-  spdlog::info("single node with defaults; send it a test dump of any file with: dumpcast-send "
-               "--test --format raw --file FILE");
+  spdlog::info(
+      "single node with defaults; send it a test dump of any file with: dumpcast-send "
+      "--test --format raw --file FILE");
   spdlog::info("then look at it with: dumpcast ls");
   spdlog::info("the store is in {}", options.store_path);
 }
@@ -64,6 +65,7 @@ int Run(const RelayOptions& options) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
@@ -81,11 +83,11 @@ int Run(const RelayOptions& options) {
 
   std::string last;
   int signal_number = -1;
-  while (signal_number < 0) {
+  while (signal_number != SIGTERM && signal_number != SIGINT) {
     const timespec wait{kCounterSeconds, 0};
     signal_number = sigtimedwait(&signals, nullptr, &wait);
     const std::string line = (*node)->CounterLine();
-    if (line != last) spdlog::info("counters: {}", line);
+    if (line != last || signal_number == SIGUSR1) spdlog::info("counters: {}", line);
     last = line;
   }
   spdlog::info("ending: signal {}", signal_number);

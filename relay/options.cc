@@ -42,11 +42,12 @@ constexpr char kFooter[] =
     "    dumpcast-send --file vmcore --test --key-file /etc/dumpcast/key; dumpcast ls\n"
     "\n"
     "Every flag can be set in the environment (--key-file as DUMPCAST_KEY_FILE) and in the TOML\n"
-    "file (key-file = \"/etc/dumpcast/key\", peers = [\"relay-1\", \"relay-2\"]). A flag wins over\n"
+    "file (key-file = \"/etc/dumpcast/key\", peers = [\"relay-1\", \"relay-2\"]). A flag wins "
+    "over\n"
     "the environment, which wins over the file.\n"
     "\n"
     "Sizes take KiB, MiB, GiB; times ms, s, m, h.\n"
-    "SIGTERM and SIGINT flush the store and end it.\n"
+    "SIGTERM and SIGINT flush the store and end it; SIGUSR1 logs the counters.\n"
     "Exit codes: 0 ended as asked; 1 could not start or go on; 2 a mistake in flags or file.\n";
 
 // Values as they were given; which of them were given is CLI11's to know.
@@ -153,8 +154,7 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
       ->capture_default_str()
       ->group("Hosts to relay (UDP)");
 
-  app->add_option("--listen", o->listen,
-                  "gRPC address; may be repeated. Default: 0.0.0.0:26211")
+  app->add_option("--listen", o->listen, "gRPC address; may be repeated. Default: 0.0.0.0:26211")
       ->delimiter(',')
       ->group("Clients and peers (gRPC)");
   app->add_option("--peers,--peer", o->peers,
@@ -202,7 +202,9 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
       ->group("Logs");
 }
 
-std::string NameOf(const CLI::Option* option) { return option->get_single_name(); }
+std::string NameOf(const CLI::Option* option) {
+  return option->get_single_name();
+}
 
 // Flags that only make sense on a command line.
 bool InFile(const CLI::Option* option) {
@@ -267,9 +269,10 @@ bool ApplyFile(CLI::App* app, const std::string& path) {
     CLI::Option* option = app->get_option_no_throw("--" + name);
     if (option == nullptr || !InFile(option)) {
       const std::string nearest = Nearest(*app, name);
-      complain(node, absl::StrCat("unknown key `", name, "`",
-                                  nearest.empty() ? "; `dumpcast-relay --help` lists them all"
-                                                  : absl::StrCat("; did you mean `", nearest, "`?")));
+      complain(node,
+               absl::StrCat("unknown key `", name, "`",
+                            nearest.empty() ? "; `dumpcast-relay --help` lists them all"
+                                            : absl::StrCat("; did you mean `", nearest, "`?")));
       continue;
     }
     std::vector<std::string> values;
@@ -318,8 +321,7 @@ std::string Contradiction(const RelayOptions& o) {
     return "--memory is less than --dump-memory; give all dumps at least what one may use";
   if (o.tls_cert.empty() != o.tls_key.empty())
     return "--tls-cert and --tls-key belong together; give both or neither";
-  if (!o.tls_ca.empty() && o.tls_cert.empty())
-    return "--tls-ca needs --tls-cert and --tls-key";
+  if (!o.tls_ca.empty() && o.tls_cert.empty()) return "--tls-ca needs --tls-cert and --tls-key";
   if (o.store_path.empty())
     return "no --store, and neither XDG_STATE_HOME nor HOME is set; give --store";
   for (const std::string& peer : o.peers)
@@ -327,7 +329,8 @@ std::string Contradiction(const RelayOptions& o) {
   in_addr v4;
   if (inet_pton(AF_INET, o.group.c_str(), &v4) == 1 &&
       !IN_MULTICAST(ntohl(v4.s_addr) + o.lanes - 1))
-    return absl::StrCat("--lanes ", o.lanes, ": the group of the last lane is no multicast address");
+    return absl::StrCat("--lanes ", o.lanes,
+                        ": the group of the last lane is no multicast address");
   return "";
 }
 
@@ -348,9 +351,9 @@ ParsedRelayOptions ParseRelayOptions(int argc, const char* const* argv,
   Raw raw;
   CLI::App app(kDescription, "dumpcast-relay");
   app.footer(kFooter);
-  app.set_version_flag("--version", absl::StrCat("dumpcast-relay ", DUMPCAST_VERSION,
-                                                 ", packet format ", DCAST_VERSION_MAJOR, ".",
-                                                 DCAST_VERSION_MINOR));
+  app.set_version_flag("--version",
+                       absl::StrCat("dumpcast-relay ", DUMPCAST_VERSION, ", packet format ",
+                                    DCAST_VERSION_MAJOR, ".", DCAST_VERSION_MINOR));
   AddFlags(&app, &o, &raw);
   for (CLI::Option* option : app.get_options()) {
     if (!InFile(option) && NameOf(option) != "config") continue;
