@@ -20,6 +20,7 @@
  *     armed                    1 arms, 0 disarms
  *     test                     1 sends a test dump and waits for the commits
  *     dump_id status           read only
+ *     held                     read only, by root: physical pages held for a dump (held.c)
  *
  * Settings are refused while armed (EBUSY). A bad value is refused with EINVAL, and the
  * kernel log says what was wanted.
@@ -117,28 +118,28 @@ static ssize_t dcast_store_number(const char *name, const char *page, u64 min, u
 }
 
 /* A number with its range, kept in field after multiplication by unit. */
-#define DCAST_NUMBER(name, field, low, high, unit)					\
-static ssize_t dcast_##name##_show(struct config_item *item, char *page)		\
-{											\
-	return sysfs_emit(page, "%llu\n", (u64)dcast_settings.field / (unit));		\
-}											\
-static ssize_t dcast_##name##_store(struct config_item *item, const char *page,		\
-				    size_t len)						\
-{											\
-	u64 value;									\
-	ssize_t result = dcast_store_number(#name, page, low, high, &value, len);	\
-											\
-	if (result < 0)									\
-		return result;								\
-	mutex_lock(&dcast_config_lock);							\
-	if (dcast_armed)								\
-		result = dcast_store_busy(#name);					\
-	else										\
-		dcast_settings.field = value * (unit);					\
-	mutex_unlock(&dcast_config_lock);						\
-	return result;									\
-}											\
-CONFIGFS_ATTR(dcast_, name)
+#define DCAST_NUMBER(name, field, low, high, unit)                                        \
+	static ssize_t dcast_##name##_show(struct config_item *item, char *page)          \
+	{                                                                                 \
+		return sysfs_emit(page, "%llu\n", (u64)dcast_settings.field / (unit));    \
+	}                                                                                 \
+	static ssize_t dcast_##name##_store(struct config_item *item, const char *page,   \
+					    size_t len)                                   \
+	{                                                                                 \
+		u64 value;                                                                \
+		ssize_t result = dcast_store_number(#name, page, low, high, &value, len); \
+                                                                                          \
+		if (result < 0)                                                           \
+			return result;                                                    \
+		mutex_lock(&dcast_config_lock);                                           \
+		if (dcast_armed)                                                          \
+			result = dcast_store_busy(#name);                                 \
+		else                                                                      \
+			dcast_settings.field = value * (unit);                            \
+		mutex_unlock(&dcast_config_lock);                                         \
+		return result;                                                            \
+	}                                                                                 \
+	CONFIGFS_ATTR(dcast_, name)
 
 DCAST_NUMBER(key_epoch, engine.key_epoch, 0, U16_MAX, 1);
 DCAST_NUMBER(dump_level, engine.dump_level, 0, 31, 1);
@@ -178,8 +179,7 @@ static ssize_t dcast_boot_id_show(struct config_item *item, char *page)
 
 static ssize_t dcast_boot_id_store(struct config_item *item, const char *page, size_t len)
 {
-	return dcast_store_hex("boot_id", page, len, dcast_settings.engine.boot_id,
-			       DCAST_ID_BYTES);
+	return dcast_store_hex("boot_id", page, len, dcast_settings.engine.boot_id, DCAST_ID_BYTES);
 }
 CONFIGFS_ATTR(dcast_, boot_id);
 
@@ -230,8 +230,8 @@ static ssize_t dcast_mode_store(struct config_item *item, const char *page, size
 	} else if (sysfs_streq(page, "stripe")) {
 		mode = DCAST_STRIPE;
 	} else {
-		pr_err("mode: wanted mirror or stripe, got \"%.*s\"\n",
-		       (int)strcspn(page, "\n"), page);
+		pr_err("mode: wanted mirror or stripe, got \"%.*s\"\n", (int)strcspn(page, "\n"),
+		       page);
 		return -EINVAL;
 	}
 	mutex_lock(&dcast_config_lock);
@@ -346,20 +346,37 @@ static struct configfs_attribute *dcast_attrs[] = {
 	NULL,
 };
 
-/* Longer than a page with many relays: a binary attribute. */
-static ssize_t dcast_status_read(struct config_item *item, void *data, size_t len)
+static ssize_t dcast_read_text(void (*print)(struct dcast_out_text *out), void *data, size_t len)
 {
 	ssize_t size;
 
 	mutex_lock(&dcast_config_lock);
-	size = dcast_status_print(data, len);
+	size = dcast_text_read(print, data, len);
 	mutex_unlock(&dcast_config_lock);
 	return size;
 }
+
+/* Longer than a page with many relays or packets: binary attributes. */
+static ssize_t dcast_status_read(struct config_item *item, void *data, size_t len)
+{
+	return dcast_read_text(dcast_status_print, data, len);
+}
 CONFIGFS_BIN_ATTR_RO(dcast_, status, NULL, SZ_64K);
+
+static ssize_t dcast_held_read(struct config_item *item, void *data, size_t len)
+{
+	return dcast_read_text(dcast_held_print, data, len);
+}
+/* Not for everybody, as /proc/iomem's addresses are not. */
+static struct configfs_bin_attribute dcast_attr_held = {
+	.cb_attr = { .ca_name = "held", .ca_mode = 0400, .ca_owner = THIS_MODULE },
+	.cb_max_size = SZ_1M,
+	.read = dcast_held_read,
+};
 
 static struct configfs_bin_attribute *dcast_bin_attrs[] = {
 	&dcast_attr_status,
+	&dcast_attr_held,
 	NULL,
 };
 
@@ -384,8 +401,7 @@ int dcast_configfs_init(void)
 
 	strscpy(dcast_settings.engine.hostname, uts->nodename,
 		sizeof(dcast_settings.engine.hostname));
-	strscpy(dcast_settings.engine.release, uts->release,
-		sizeof(dcast_settings.engine.release));
+	strscpy(dcast_settings.engine.release, uts->release, sizeof(dcast_settings.engine.release));
 	config_group_init(&dcast_subsystem.su_group);
 	mutex_init(&dcast_subsystem.su_mutex);
 	configfs_add_default_group(dcast_paths_group_init(), &dcast_subsystem.su_group);

@@ -2,7 +2,7 @@
 /*
  * The kernel's side of the sender: what the files of this folder share.
  *
- *   configfs.c, configfs_path.c, status.c   the interface to user space
+ *   configfs.c, configfs_path.c, status.c, held.c   the interface to user space
  *   arm.c                                   everything that a dump needs, prepared
  *   memmap.c filter.c pages.c               which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
@@ -33,18 +33,18 @@
 
 #include "kmod/core/dcast_sender.h"
 
-#define DCAST_MAX_TARGETS	16	/* next hops of one path */
-#define DCAST_MAX_IRQS		64	/* interrupts of one device that are looked at */
-#define DCAST_NAME_BYTES	32
-#define DCAST_ERROR_BYTES	96
-#define DCAST_STACK_BYTES	(32 * 1024)
-#define DCAST_LOG_BYTES		(256 * 1024)
-#define DCAST_RX_BYTES		9216
+#define DCAST_MAX_TARGETS 16 /* next hops of one path */
+#define DCAST_MAX_IRQS	  64 /* interrupts of one device that are looked at */
+#define DCAST_NAME_BYTES  32
+#define DCAST_ERROR_BYTES 96
+#define DCAST_STACK_BYTES (32 * 1024)
+#define DCAST_LOG_BYTES	  (256 * 1024)
+#define DCAST_RX_BYTES	  9216
 
 struct elf_prstatus;
 
 struct dcast_addr {
-	int family;			/* 0: none, AF_INET or AF_INET6 */
+	int family; /* 0: none, AF_INET or AF_INET6 */
 	union {
 		__be32 v4;
 		struct in6_addr v6;
@@ -55,23 +55,23 @@ struct dcast_addr {
 
 struct dcast_path_settings {
 	char name[DCAST_NAME_BYTES];
-	char device[IFNAMSIZ];		/* a network card, or a VLAN on one */
-	struct dcast_addr source;	/* none: the device's own */
-	struct dcast_addr targets[DCAST_MAX_TARGETS];	/* one group, or unicast relays */
+	char device[IFNAMSIZ];			      /* a network card, or a VLAN on one */
+	struct dcast_addr source;		      /* none: the device's own */
+	struct dcast_addr targets[DCAST_MAX_TARGETS]; /* one group, or unicast relays */
 	u8 nr_targets;
 	u8 ttl;
 	bool has_next_hop_mac;
-	u8 next_hop_mac[ETH_ALEN];	/* instead of asking ARP or ND */
+	u8 next_hop_mac[ETH_ALEN]; /* instead of asking ARP or ND */
 	u16 source_port;
 	u16 port;
 };
 
 struct dcast_settings {
-	struct dcast_config engine;	/* hostname, release and ids included */
+	struct dcast_config engine; /* hostname, release and ids included */
 	u8 host_key[DCAST_HOST_KEY_BYTES];
 	bool has_host_id;
 	bool has_host_key;
-	u32 ring_kib;			/* most memory of one path's packet ring */
+	u32 ring_kib; /* most memory of one path's packet ring */
 };
 
 /* ---- a path ---- */
@@ -89,14 +89,14 @@ struct dcast_path {
 	bool v6;
 
 	/* Changed by the netdevice notifier and the heartbeat, read at panic. */
-	struct net_device *upper;	/* set.device: sockets are bound to it */
-	struct net_device *dev;		/* the card below it */
+	struct net_device *upper; /* set.device: sockets are bound to it */
+	struct net_device *dev;	  /* the card below it */
 	bool tagged;
 	u16 vlan;
 	struct dcast_addr source;
 	struct dcast_target targets[DCAST_MAX_TARGETS];
-	char error[DCAST_ERROR_BYTES];	/* why it is not ready; empty when it is */
-	unsigned int irqs[DCAST_MAX_IRQS];	/* that the card's driver may have asked for */
+	char error[DCAST_ERROR_BYTES];	   /* why it is not ready; empty when it is */
+	unsigned int irqs[DCAST_MAX_IRQS]; /* that the card's driver may have asked for */
 	unsigned int nr_irqs;
 
 	/*
@@ -106,14 +106,14 @@ struct dcast_path {
 	struct sk_buff **ring;
 	u32 ring_size;
 	u32 send, tail;
-	u32 payload_at;			/* offset of the UDP payload from skb->head */
+	u32 payload_at; /* offset of the UDP payload from skb->head */
 	u32 payload_bytes;
 
 	/* Panic only. */
 	unsigned int queue;
-	u64 lock_since_ns;		/* since when a queue's lock is held; 0: it is not */
+	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
 	u64 frozen_since_ns;
-	u64 progress_ns;		/* when the driver last took a packet */
+	u64 progress_ns; /* when the driver last took a packet */
 	u64 poll_ns;
 	u64 tx_frames, tx_busy, locks_broken;
 	u64 rx_frames, rx_ours, rx_skipped;
@@ -130,12 +130,12 @@ struct dcast_path {
 struct dcast_map {
 	u32 nr;
 	u64 bytes;
-	u64 text_start, text_end;	/* kernel image, physical */
+	u64 text_start, text_end; /* kernel image, physical */
 	struct dcast_range ranges[];
 };
 
 struct dcast_note_source {
-	phys_addr_t paddr;		/* of this processor's crash_notes; 0: not known */
+	phys_addr_t paddr; /* of this processor's crash_notes; 0: not known */
 };
 
 /* Buffers of one run of the engine: one for the panic, one for the heartbeat, one for tests. */
@@ -154,13 +154,13 @@ struct dcast_run {
 	u32 notes_len;
 	char *vmcoreinfo;
 	u32 vmcoreinfo_len;
-	u64 window_first, window_end;	/* only these windows; whole memory: 0, ~0 */
+	u64 window_first, window_end; /* only these windows; whole memory: 0, ~0 */
 };
 
 struct dcast_test_result {
 	bool ran;
 	int error;
-	unsigned int relays;		/* that committed it */
+	unsigned int relays; /* that committed it */
 	u64 packets;
 	u64 duration_ns;
 };
@@ -169,11 +169,11 @@ struct dcast_host {
 	struct dcast_settings set;
 	struct dcast_path *paths[DCAST_MAX_PATHS];
 	unsigned int nr_paths;
-	u64 held_bytes;			/* memory taken for a dump, all of it */
-	struct dcast_map *map;		/* published whole; see dcast_map_refresh() */
+	u64 held_bytes;	       /* memory taken for a dump, all of it */
+	struct dcast_map *map; /* published whole; see dcast_map_refresh() */
 	u8 dump_ids[2][DCAST_ID_BYTES];
-	unsigned int dump_slot;		/* which of dump_ids is valid */
-	unsigned long panic_start, panic_end;	/* text of panic() */
+	unsigned int dump_slot;		      /* which of dump_ids is valid */
+	unsigned long panic_start, panic_end; /* text of panic() */
 
 	/* Panic. */
 	struct dcast_run *panic;
@@ -185,7 +185,7 @@ struct dcast_host {
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns;
 	bool may_receive, zones_free;
-	unsigned int entry_count;	/* preemption count when the hook was entered */
+	unsigned int entry_count; /* preemption count when the hook was entered */
 	u8 rx_head[128];
 	u8 rx_payload[DCAST_RX_BYTES] __aligned(8);
 
@@ -194,14 +194,14 @@ struct dcast_host {
 	struct dcast_run *armed;
 	struct task_struct *thread;
 	wait_queue_head_t wake;
-	bool wanted;			/* a packet came in, or somebody asks for a test */
+	bool wanted; /* a packet came in, or somebody asks for a test */
 	u8 *sock_rx;
-	bool testing;			/* a test dump uses the map */
+	bool testing; /* a test dump uses the map */
 	struct dcast_test_result test;
 };
 
 extern struct mutex dcast_config_lock;
-extern struct dcast_note_source *dcast_note_sources;	/* nr_cpu_ids of them */
+extern struct dcast_note_source *dcast_note_sources; /* nr_cpu_ids of them */
 /* Set while armed. Written under dcast_config_lock. */
 extern struct dcast_host *dcast_armed;
 
@@ -216,7 +216,17 @@ struct config_group *dcast_paths_group_init(void);
 int dcast_paths_collect(struct dcast_path_settings *out, unsigned int max);
 int dcast_parse_addr(const char *text, struct dcast_addr *addr);
 void dcast_addr_text(const struct dcast_addr *addr, char *out, size_t cap);
-ssize_t dcast_status_print(char *out, size_t cap);
+
+/* status.c, held.c: text of any length; at is NULL while it is only measured */
+struct dcast_out_text {
+	char *at;
+	size_t cap, len;
+};
+
+__printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...);
+ssize_t dcast_text_read(void (*print)(struct dcast_out_text *out), char *buf, size_t cap);
+void dcast_status_print(struct dcast_out_text *out);
+void dcast_held_print(struct dcast_out_text *out);
 
 /* arm.c: process, under dcast_config_lock */
 int dcast_arm(const struct dcast_settings *set);
@@ -246,7 +256,7 @@ void dcast_find_panic_text(struct dcast_host *host);
 void dcast_regs_to_panic(const struct dcast_host *host, struct pt_regs *regs);
 
 /* streams.c */
-#define DCAST_VMCOREINFO_BYTES	(PAGE_SIZE + 64)
+#define DCAST_VMCOREINFO_BYTES (PAGE_SIZE + 64)
 u32 dcast_vmcoreinfo_text(char *out, u32 cap, u64 crash_unix_ns);
 u32 dcast_log_capture(char *out, u32 cap);
 void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason);

@@ -13,14 +13,9 @@
 
 #include <linux/ctype.h>
 
-#define DCAST_STATUS_SPARE	32
+#define DCAST_TEXT_SPARE 32
 
-struct dcast_out_text {
-	char *at;
-	size_t cap, len;
-};
-
-static __printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...)
+__printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...)
 {
 	va_list args;
 	size_t left = out->cap - out->len;
@@ -39,8 +34,8 @@ static void dcast_print_quoted(struct dcast_out_text *out, const char *key, cons
 
 	dcast_print(out, " %s=\"", key);
 	for (i = 0; i < cap && text[i]; i++)
-		dcast_print(out, "%c", isascii(text[i]) && isprint(text[i]) && text[i] != '"' ?
-				       text[i] : '?');
+		dcast_print(out, "%c",
+			    isascii(text[i]) && isprint(text[i]) && text[i] != '"' ? text[i] : '?');
 	dcast_print(out, "\"");
 }
 
@@ -91,7 +86,8 @@ static void dcast_print_relay(struct dcast_out_text *out, const struct dcast_hos
 	dcast_print(out, "\n");
 }
 
-static void dcast_print_all(struct dcast_out_text *out)
+/* Context: process, under dcast_config_lock. */
+void dcast_status_print(struct dcast_out_text *out)
 {
 	struct dcast_host *host = dcast_armed;
 	const struct dcast_relay_info *relay;
@@ -106,7 +102,8 @@ static void dcast_print_all(struct dcast_out_text *out)
 	while (dcast_sender_relay(&host->armed->sender, relays))
 		relays++;
 	stats = dcast_sender_stats(&host->armed->sender);
-	dcast_print(out, "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
+	dcast_print(out,
+		    "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
 		    DCAST_ID_BYTES, host->dump_ids[host->dump_slot], host->held_bytes,
 		    host->set.engine.symbol_size, host->map->bytes, relays, stats->rx_bad_mac,
 		    stats->rx_bad_format);
@@ -122,18 +119,18 @@ static void dcast_print_all(struct dcast_out_text *out)
 }
 
 /*
- * Writes the status to buf, or only measures it when buf is NULL: configfs asks first how
- * much there will be, and ages may grow by a digit until it asks for the text. What is left
- * is filled with empty lines. Bytes.
+ * Writes what print says to buf, or only measures it when buf is NULL: configfs asks first
+ * how much there will be, and ages may grow by a digit until it asks for the text. What is
+ * left is filled with empty lines. Bytes.
  * Context: process, under dcast_config_lock.
  */
-ssize_t dcast_status_print(char *buf, size_t cap)
+ssize_t dcast_text_read(void (*print)(struct dcast_out_text *out), char *buf, size_t cap)
 {
 	struct dcast_out_text out = { .at = buf, .cap = cap };
 
-	dcast_print_all(&out);
+	print(&out);
 	if (!buf)
-		return out.len + DCAST_STATUS_SPARE;
+		return out.len + DCAST_TEXT_SPARE;
 	memset(buf + out.len, '\n', cap - out.len);
 	return cap;
 }

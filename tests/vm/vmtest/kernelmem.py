@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pages of a stopped guest are, read from its memory without debug info.
 
-Notes taken before the crash (Notes.take: /proc/kallsyms, iomem, vmallocinfo, modules
-and where vmcoreinfo lies) plus the memory image answer: which page of memory a kernel
+Notes taken before the crash (Notes.take: /proc/kallsyms, iomem, vmallocinfo, modules,
+what the armed module holds, and where vmcoreinfo lies) plus the memory image answer: which page of memory a kernel
 address is, what struct page says of each page, and what to call it. The rules of page
 classes are makedumpfile's (__exclude_unnecessary_pages of its 1.7.x), so that its
 report can be laid beside ours.
@@ -16,7 +16,7 @@ import functools
 import pathlib
 import re
 import struct
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from .memory import PAGE, MemoryImage
 from .util import HarnessError
@@ -39,19 +39,23 @@ class Notes:
     iomem: str
     vmallocinfo: str
     modules: str
+    held: str  # /sys/kernel/config/dumpcast/held; empty without the module
 
     @classmethod
     def take(cls, vm) -> "Notes":
         """Reads them from a running Vm, last thing before the crash: addresses move."""
+        # Else vmallocinfo has hashes in the place of addresses (Documentation/admin-guide/sysctl).
+        vm.sh("echo 1 >/proc/sys/kernel/kptr_restrict", check=True)
         where = vm.read_file("/sys/kernel/vmcoreinfo").decode().split()
         texts = [vm.read_file(f"/proc/{name}").decode(errors="replace")
                  for name in ("kallsyms", "iomem", "vmallocinfo", "modules")]
+        texts.append(vm.sh("cat /sys/kernel/config/dumpcast/held 2>/dev/null")[1])
         # Both numbers are hexadecimal; the second has no 0x (kernel/ksysfs.c).
         return cls(int(where[0], 16), int(where[1], 16), *texts)
 
     def save(self, path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        for name in ("kallsyms", "iomem", "vmallocinfo", "modules"):
+        for name in ("kallsyms", "iomem", "vmallocinfo", "modules", "held"):
             (path / name).write_text(getattr(self, name), encoding="utf-8")
         (path / "vmcoreinfo").write_text(
             f"{self.vmcoreinfo_address:#x} {self.vmcoreinfo_size:x}\n", encoding="utf-8")
@@ -61,7 +65,7 @@ class Notes:
         where = (path / "vmcoreinfo").read_text(encoding="utf-8").split()
         return cls(int(where[0], 16), int(where[1], 16),
                    *((path / name).read_text(encoding="utf-8")
-                     for name in ("kallsyms", "iomem", "vmallocinfo", "modules")))
+                     for name in ("kallsyms", "iomem", "vmallocinfo", "modules", "held")))
 
 
 class KernelMemory:
@@ -127,6 +131,11 @@ class KernelMemory:
             parts = line.split()
             if len(parts) >= 3:
                 yield int(parts[0], 16), parts[1], parts[2], parts[3] if len(parts) > 3 else ""
+
+    @functools.cached_property
+    def cpus(self) -> int:
+        """Processors that the kernel found (setup_nr_cpu_ids)."""
+        return struct.unpack("<I", self.read(self.symbols["nr_cpu_ids"], 4))[0]
 
     # Pages.
 
@@ -242,20 +251,32 @@ class KernelMemory:
 
     # Names.
 
-    def describe(self, pfn: int) -> str:
-        """What a page is, for people: symbols, vmalloc users, or its class."""
+    def describe(self, pfn: int, changed: Sequence[int] = ()) -> str:
+        """What a page is, for people: symbols, who mapped it, or its class.
+
+        changed: offsets into the page; of an image page only the symbols that hold them are
+        named then.
+        """
         words = []
         image = self._image_ranges
         index = bisect.bisect_right(image, (pfn * PAGE, 1 << 64)) - 1
         if index >= 0 and image[index][0] <= pfn * PAGE < image[index][1]:
-            words.append(self._symbols_in(pfn))
-        words += self._vmalloc_pages.get(pfn, [])
+            words.append(self._symbols_in(pfn, changed))
+        words += self._mapped.get(pfn, [])
         if not words:
             words.append(self.classes.get(pfn, "not RAM"))
         raw = self._page_structs.get(pfn)
         if raw is not None:
             words.append(f"flags {struct.unpack_from('<Q', raw, 0)[0]:#x}")
         return "; ".join(words)
+
+    def pages_pointed_at(self, word: int) -> tuple[int, int]:
+        """The pages that a 64-bit word means if it is a physical, or a direct map's, address."""
+        return word // PAGE, (word - self._direct_map) // PAGE
+
+    @functools.cached_property
+    def _direct_map(self) -> int:
+        return struct.unpack("<Q", self.read(self.symbols["page_offset_base"], 8))[0]
 
     def kernel_section(self, pfn: int) -> str | None:
         """text, rodata, data or bss when a page belongs to the kernel's image, else None."""
@@ -282,19 +303,20 @@ class KernelMemory:
                       for address, _, name, module in self._kallsyms()
                       if not module and address >= KERNEL_MAP)
 
-    def _symbols_in(self, pfn: int) -> str:
-        names = self._image_symbols
-        first = max(bisect.bisect_right(names, (pfn * PAGE, "\x7f")) - 1, 0)
-        inside = []
-        for address, name in names[first:]:
-            if address >= (pfn + 1) * PAGE:
-                break
-            inside.append(name)
+    def _symbols_in(self, pfn: int, changed: Sequence[int]) -> str:
+        names, start = self._image_symbols, pfn * PAGE
+        if changed:
+            last = [max(bisect.bisect_right(names, (start + at, "\x7f")) - 1, 0) for at in changed]
+            inside = sorted({names[index][1] for index in last})
+        else:
+            first = max(bisect.bisect_right(names, (start, "\x7f")) - 1, 0)
+            end = bisect.bisect_left(names, (start + PAGE, ""))
+            inside = [name for _, name in names[first:end]]
         return f"{self.kernel_section(pfn) or 'kernel image'}: {', '.join(inside)}"
 
     @functools.cached_property
-    def _vmalloc_pages(self) -> dict[int, list[str]]:
-        """pfn -> who mapped it: vmalloc areas (by caller) and modules (by name)."""
+    def _mapped(self) -> dict[int, list[str]]:
+        """pfn -> whose it is: vmalloc areas (by caller), modules, per-CPU areas, the sender's."""
         found: dict[int, list[str]] = {}
         areas = [(int(first, 16), int(last, 16), "vmalloc " + caller) for first, last, caller in
                  re.findall(r"^0x([0-9a-f]+)-0x([0-9a-f]+)\s+\d+ (\S+)(?!.*ioremap)",
@@ -303,14 +325,27 @@ class KernelMemory:
             parts = line.split()
             start = int(parts[5], 16)
             areas.append((start, start + int(parts[1]), f"module {parts[0]}"))
+        unit = struct.unpack("<i", self.read(self.symbols["pcpu_unit_size"], 4))[0]
+        offsets = self.symbols["__per_cpu_offset"]
+        for cpu in range(self.cpus):
+            start = struct.unpack("<Q", self.read(offsets + 8 * cpu, 8))[0]
+            areas.append((start, start + unit, f"per-CPU area {cpu}"))
+        if self._page_structs:
+            size = self._number("SIZE(page)")
+            areas += [(self._vmemmap + pfns.start * size, self._vmemmap + pfns.stop * size,
+                       "struct page") for pfns in self.ram]
         for start, end, name in areas:
             for address in range(start - start % PAGE, end, PAGE):
                 physical = self.translate(address)
                 if physical is not None:
                     found.setdefault(physical // PAGE, []).append(name)
+        for first, end, what in re.findall(r"^0x([0-9a-f]+)-0x([0-9a-f]+) (\w+)$",
+                                           self.notes.held, re.M):
+            for pfn in range(int(first, 16) // PAGE, int(end, 16) // PAGE):
+                found.setdefault(pfn, []).append(f"held {what}")
         return found
 
     def pages_of(self, name: str) -> set[int]:
         """Pages that a module or a vmalloc caller whose description contains name has mapped."""
-        return {pfn for pfn, words in self._vmalloc_pages.items()
+        return {pfn for pfn, words in self._mapped.items()
                 if any(name in word for word in words)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+import struct
 from typing import Sequence
 
 from .kernelmem import CACHE, CACHE_PRIVATE, LEVEL_OF_CLASS, ZERO, KernelMemory
@@ -19,20 +20,29 @@ from .memory import PAGE
 from .vmcore import Vmcore
 
 ZEROS = bytes(PAGE)
+PORTS = struct.pack(">HH", 26210, 26210)  # source and destination of every packet of ours
+NT_PRSTATUS = 1
+PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
+STACK = 4 * PAGE             # THREAD_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One page of interest: its number, its class, the kernel section it is in, and its names."""
+    """One page of interest: its number, its class, the kernel section it is in, and its names.
+
+    changed: how many bytes differ; 0 for a page that was not dumped.
+    """
 
     pfn: int
     kind: str
     section: str | None
     what: str
+    changed: int = 0
 
     def __str__(self) -> str:
         what = self.what if len(self.what) <= 200 else f"{self.what[:140]} ... {self.what[-50:]}"
-        return f"pfn {self.pfn:#x} ({self.kind}): {what}"
+        bytes_differ = f", {self.changed} bytes differ" if self.changed else ""
+        return f"pfn {self.pfn:#x} ({self.kind}{bytes_differ}): {what}"
 
 
 @dataclasses.dataclass
@@ -52,11 +62,18 @@ class Report:
     unexcused: list[Finding] = dataclasses.field(default_factory=list)
     strays: list[int] = dataclasses.field(default_factory=list)
 
-    def unexplained(self, patterns: Sequence[str]) -> list[Finding]:
-        """Differing pages whose description no pattern finds; text and rodata never pass."""
-        return [finding for finding in self.differing
+    def unexplained(self, patterns: Sequence[str], few: int, small: int) -> list[Finding]:
+        """Differing pages whose description no pattern finds; text and rodata never pass.
+
+        At most `few` others pass, outside of the kernel's image, with at most `small` bytes
+        that differ: counters, on pages of the allocators.
+        """
+        left = [finding for finding in self.differing
                 if finding.section in ("text", "rodata")
                 or not any(re.search(pattern, finding.what) for pattern in patterns)]
+        counters = [finding for finding in left
+                    if finding.section is None and finding.changed <= small]
+        return left if len(counters) > few else [item for item in left if item not in counters]
 
     def __str__(self) -> str:
         lines = [f"equal {self.equal}, differing {len(self.differing)}, missing "
@@ -87,6 +104,7 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
     bitmap says which pages were dumped, and which the ELF only fills with zeros.
     """
     report = Report()
+    differing: dict[int, bytes] = {}
     present = None if presence is None else set(presence.pfns())
     ram = memory.classes
     for pfn, kind in ram.items():
@@ -105,13 +123,62 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
         if got == want:
             report.equal += 1
         else:
-            report.differing.append(_finding(memory, pfn, kind))
+            differing[pfn] = got
+    report.differing = _explain(memory, _stacks(vmcore, memory), differing)
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
     return report
 
 
 def _finding(memory: KernelMemory, pfn: int, kind: str) -> Finding:
     return Finding(pfn, kind, memory.kernel_section(pfn), memory.describe(pfn))
+
+
+def _explain(memory: KernelMemory, stacks: set[int], differing: dict[int, bytes]) -> list[Finding]:
+    """Says of each differing page what is known of it, and of what changed in it.
+
+    Card drivers' structures have no names. What changed in them gives them away: they point
+    at the sender's packets, or at frames that relays sent meanwhile.
+    """
+    changed = {pfn: [at for at in range(PAGE) if got[at] != memory.image.page(pfn)[at]]
+               for pfn, got in differing.items()}
+    frames = {pfn for pfn, got in differing.items()
+              if PORTS in got or PORTS in memory.image.page(pfn)}
+    packets = frames | memory.pages_of("held ")
+    pointing = {pfn for pfn, got in differing.items()
+                if any(packets.intersection(memory.pages_pointed_at(word)) for page in
+                       (got, memory.image.page(pfn)) for word in _words(page, changed[pfn]))}
+    findings = []
+    for pfn in differing:
+        what = memory.describe(pfn, changed[pfn])
+        if pfn in stacks:
+            what += "; stack that a processor was on"
+        if pfn in frames:
+            what += "; holds a frame of ours"
+        if pfn in pointing:
+            what += "; changed words point at packets"
+        elif pfn - 1 in pointing:
+            what += "; follows a page that points at packets"
+        findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
+                                len(changed[pfn])))
+    return findings
+
+
+def _words(page: bytes, offsets: Sequence[int]) -> set[int]:
+    return {struct.unpack_from("<Q", page, at & ~7)[0] for at in offsets}
+
+
+def _stacks(vmcore: Vmcore, memory: KernelMemory) -> set[int]:
+    """Pages of the stacks that the NT_PRSTATUS notes' RSPs are on (x86-64: 16 KiB each)."""
+    pages = set()
+    for owner, kind, content in vmcore.notes:
+        if owner != "CORE" or kind != NT_PRSTATUS:
+            continue
+        rsp = struct.unpack_from("<Q", content, PRSTATUS_RSP)[0]
+        for address in range(rsp & ~(STACK - 1), (rsp | (STACK - 1)) + 1, PAGE):
+            physical = memory.translate(address)
+            if physical is not None:
+                pages.add(physical // PAGE)
+    return pages
 
 
 def expected_counts(memory: KernelMemory, level: int) -> dict[str, int]:
