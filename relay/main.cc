@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // dumpcast-relay: options, keys, log, signals.
+#include <grpc/grpc.h>
 #include <signal.h>
 #include <sodium.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
@@ -107,6 +108,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "dumpcast-relay: libsodium cannot start\n");
     return 1;
   }
+  // Never undone: gRPC's own teardown may wait 10 s for a poller of a connection to a peer that
+  // has gone, when everything is durable already and a supervisor wants the process to end.
+  grpc_init();
   const auto parsed = dumpcast::ParseRelayOptions(argc, argv, dumpcast::kDefaultConfig);
   return parsed.run ? dumpcast::Run(parsed.options) : parsed.exit_code;
 }
