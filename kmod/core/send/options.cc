@@ -40,7 +40,7 @@ constexpr char kFooter[] =
     "Exit codes: 0 enough relays committed; 1 sent, but they did not; 2 usage or bad input.\n";
 
 struct Raw {
-  std::string file, log_file, key_file, host_id, dump_id, hostname;
+  std::string file, log_file, key_file, host_id, dump_id, boot_id, hostname;
   std::vector<std::string> groups, relays, interfaces;
   MemorySource::Format format = MemorySource::Format::kAuto;
   int mode = DCAST_MIRROR;
@@ -97,6 +97,10 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
   app->add_option("--host-id", raw->host_id, "32 hex digits. Default: /etc/machine-id")
       ->group("Who");
   app->add_option("--dump-id", raw->dump_id, "32 hex digits. Default: random")->group("Who");
+  app->add_option("--boot-id", raw->boot_id,
+                  "32 hex digits: the boot that crashed, so that a second sender of a dump says the "
+                  "same. Default: random")
+      ->group("Who");
   app->add_option("--hostname", raw->hostname, "Default: this machine's")->group("Who");
   *seed = app->add_option("--seed", raw->seed,
                           "Makes ids and drops repeatable: the same seed, the same dump")
@@ -231,6 +235,9 @@ absl::Status FillIdentity(const Raw& raw, bool seeded, SendOptions* out) {
   absl::Status status = ParseId(host_id, "--host-id", config.host_id);
   if (status.ok() && !raw.dump_id.empty()) {
     status = ParseId(raw.dump_id, "--dump-id", config.dump_id);
+  }
+  if (status.ok() && !raw.boot_id.empty()) {
+    status = ParseId(raw.boot_id, "--boot-id", config.boot_id);
   }
   if (!status.ok()) return status;
 
