@@ -47,8 +47,8 @@ SeqVerdict SeqTable::Note(TimeNs now, uint64_t origin, uint8_t path, uint8_t lan
 
 bool SeqTable::Rising(uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq) {
   const auto it = windows_.find(Key{origin, path, lane});
-  if (it == windows_.end() || seq <= it->second.announce_seq) return false;
-  it->second.announce_seq = seq;
+  if (it == windows_.end() || seq <= it->second.state_seq) return false;
+  it->second.state_seq = seq;
   return true;
 }
 

@@ -41,7 +41,7 @@ class SeqTable {
   static constexpr size_t kMaxWindows = 1100;  // two senders with all paths and lanes
 
   SeqVerdict Note(TimeNs now, uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq);
-  // Whether an ANNOUNCE is newer than all of its (origin, path) before; after Note().
+  // Whether an ANNOUNCE or END is newer than all of its (origin, path, lane) before; after Note().
   bool Rising(uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq);
   // Over all lanes.
   uint64_t Lost(uint64_t origin, uint8_t path) const;
@@ -59,7 +59,7 @@ class SeqTable {
   struct Entry {
     SeqWindow window;
     TimeNs heard_ns = 0;
-    uint64_t announce_seq = 0;
+    uint64_t state_seq = 0;
   };
   absl::flat_hash_map<Key, Entry> windows_;
 };

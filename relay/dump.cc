@@ -79,16 +79,13 @@ void Dump::NoteSource(TimeNs now, const Verified& packet) {
   heard_ns_ = now;
   if (live_) live_->gaps.NoteHeard(now);
   gone_ = said_done_ = false;
+  if (state_ == State::kIncomplete) wake_ns_ = now;
 }
 
 bool Dump::AllSendersDone(TimeNs now) const {
   return std::all_of(sources_.begin(), sources_.end(), [&](const auto& source) {
     return source.second.done || now >= source.second.heard_ns + shared_->config.silent_ns;
   });
-}
-
-void Dump::Resume(TimeNs now) {
-  if (state_ == State::kIncomplete) Reopen(now);
 }
 
 void Dump::OnSymbol(TimeNs now, const Verified& packet) {
@@ -132,7 +129,6 @@ void Dump::OnEmpty(TimeNs now, const Verified& packet) {
 void Dump::OnEnd(TimeNs now, const Verified& packet) {
   if (state_ == State::kComplete && now >= commit_next_ns_) SendCommit(now);
   if (!live_) return;
-  Resume(now);
   dcast_end end;
   std::memcpy(&end, packet.payload.data(), sizeof(end));
   live_->ends[packet.hdr.lane] = end;
@@ -153,9 +149,7 @@ void Dump::OnAnnounce(TimeNs now, const Verified& packet, const dcast_announce& 
   if (!live_) return;
   if (announce.state == DCAST_ST_LINGER || announce.state == DCAST_ST_DONE)
     live_->gaps.NoteWalkDone();
-  if (announce.state != DCAST_ST_DONE) {
-    Resume(now);
-  } else {
+  if (announce.state == DCAST_ST_DONE) {
     const uint64_t origin = dcast_le64(packet.hdr.origin);
     for (auto& [name, source] : sources_)
       if (name.first == origin) source.done = true;
@@ -279,6 +273,7 @@ void Dump::OnSealedElsewhere() {
 }
 
 void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Status& status) {
+  if (state_ == State::kDeclined) return;
   switch (done.kind) {
     case StoreOp::Kind::kOpenDump:
     case StoreOp::Kind::kPut:
@@ -306,6 +301,12 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
       SendCommit(now);
       break;
     case StoreOp::Kind::kSeal:
+      // Replication has sealed it complete meanwhile: nothing is left to say.
+      if (state_ != State::kSealing) break;
+      if (absl::IsFailedPrecondition(status)) {
+        shared_->Tell(Event::Kind::kDeclined, key_, std::string(status.message()));
+        return Decline();
+      }
       if (!status.ok()) {
         state_ = State::kReceiving;
         seal_next_ns_ = now + kSealRetryNs;
@@ -543,7 +544,9 @@ void Dump::StepSeal(TimeNs now) {
 
 void Dump::Tick(TimeNs now) {
   wake_ns_ = kNever;
-  if (state_ != State::kReceiving || !live_) return;
+  if (!live_) return;
+  if (state_ == State::kIncomplete) return TickIncomplete(now);
+  if (state_ != State::kReceiving) return;
   StepCommit(now);
   if (state_ == State::kReceiving && !AllHeld()) {
     StepRepair(now);
@@ -551,6 +554,18 @@ void Dump::Tick(TimeNs now) {
   }
   const bool busy = heard_ns_ != 0 && now < heard_ns_ + kSecond;
   wake_ns_ = now + (busy ? kBusyTickNs : kIdleTickNs);
+}
+
+// A sender is there again, or its packets are replayed: it is asked for what is missing, and only
+// a block unseals the dump.
+void Dump::TickIncomplete(TimeNs now) {
+  if (gone_ || heard_ns_ == 0) return;
+  if (now >= heard_ns_ + shared_->config.silent_ns) {
+    gone_ = true;
+    return;
+  }
+  StepRepair(now);
+  wake_ns_ = now + kIdleTickNs;
 }
 
 }  // namespace dumpcast

@@ -116,10 +116,9 @@ class Dump {
   void StepRepair(TimeNs now);
   void StepCommit(TimeNs now);
   void StepSeal(TimeNs now);
+  void TickIncomplete(TimeNs now);
   void Seal(bool complete, std::string reason);
   void Reopen(TimeNs now);
-  // A sender is there again: goes on with what an incomplete dump lacks.
-  void Resume(TimeNs now);
   bool AllSendersDone(TimeNs now) const;
   std::string IncompleteReason() const;
   uint64_t AllLanes() const;

@@ -146,7 +146,7 @@ void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
   const SeqVerdict seq = host.seqs.Note(now, dcast_le64(packet.hdr.origin), packet.hdr.path,
                                         packet.hdr.lane, dcast_le64(packet.hdr.seq));
   // A very late SYMBOL still does good and no harm; a late state would turn time back.
-  const bool late = packet.verdict == Counter::kAnnounce &&
+  const bool late = (packet.verdict == Counter::kAnnounce || packet.verdict == Counter::kEnd) &&
                     !host.seqs.Rising(dcast_le64(packet.hdr.origin), packet.hdr.path,
                                       packet.hdr.lane, dcast_le64(packet.hdr.seq));
   if (seq == SeqVerdict::kSeen || late) return counters.Add(Counter::kReplay);

@@ -10,9 +10,14 @@ namespace {
 constexpr TimeNs kRecordNs = 30 * kSecond;
 constexpr size_t kFormerBoots = 8;
 constexpr TimeNs kDefaultIntervalNs = 5 * kSecond;
+constexpr uint64_t kSilentIntervals = 3;  // without a heartbeat: not heard
 
 std::string TextOf(const char* text, size_t size) {
   return std::string(text, strnlen(text, size));
+}
+
+TimeNs IntervalOf(const Hosts::Host& host) {
+  return host.interval_ns != 0 ? host.interval_ns : kDefaultIntervalNs;
 }
 
 }  // namespace
@@ -37,15 +42,19 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
                                      bool* record) {
   Id16 boot_id;
   std::memcpy(boot_id.data(), announce.boot_id, boot_id.size());
-  if (std::find(host.former_boots.begin(), host.former_boots.end(), boot_id) !=
-      host.former_boots.end())
-    return Announced::kReplay;
+  const bool goodbye = announce.state == DCAST_ST_GOODBYE;
   const bool rebooted = host.announced && boot_id != host.boot_id;
+  const bool older = host.announced && dcast_le64(announce.unix_ns) < host.announce_unix_ns;
+  // A clock that was set back, or lost with the battery, is believed of a boot never heard of when
+  // nobody else speaks for the host.
+  const bool former = std::find(host.former_boots.begin(), host.former_boots.end(), boot_id) !=
+                      host.former_boots.end();
+  const bool silent = now >= host.announced_ns + kSilentIntervals * IntervalOf(host);
+  if (older && (goodbye || (rebooted && (former || !silent)))) return Announced::kReplay;
   if (rebooted) {
     host.former_boots.push_back(host.boot_id);
     if (host.former_boots.size() > kFormerBoots) host.former_boots.pop_front();
   }
-  const bool goodbye = announce.state == DCAST_ST_GOODBYE;
   Announced what = Announced::kSame;
   if (goodbye) {
     if (!host.disarmed) what = Announced::kGoodbye;
@@ -61,6 +70,8 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
             now >= host.recorded_ns + kRecordNs;
   if (*record) host.recorded_ns = now;
   host.announced = true;
+  host.announced_ns = now;
+  host.announce_unix_ns = dcast_le64(announce.unix_ns);
   host.disarmed = goodbye;
   host.boot_id = boot_id;
   host.hostname = hostname;
@@ -74,9 +85,9 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
 uint32_t Hosts::PathsHeard(TimeNs now, const Id16& host_id) const {
   const Host* host = Find(host_id);
   if (host == nullptr) return 0;
-  const TimeNs interval = host->interval_ns != 0 ? host->interval_ns : kDefaultIntervalNs;
   uint32_t heard = 0;
-  for (const TimeNs at : host->path_heard_ns) heard += at != 0 && now < at + 3 * interval;
+  for (const TimeNs at : host->path_heard_ns)
+    heard += at != 0 && now < at + kSilentIntervals * IntervalOf(*host);
   return heard;
 }
 

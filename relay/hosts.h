@@ -28,7 +28,9 @@ class Hosts {
     bool announced = false;
     bool disarmed = false;
     Id16 boot_id{};
-    std::deque<Id16> former_boots;  // a heartbeat of one of these is a replay
+    std::deque<Id16> former_boots;
+    TimeNs announced_ns = 0;        // newest ANNOUNCE taken
+    uint64_t announce_unix_ns = 0;  // the host's clock in it
     std::string hostname, kernel_release;
     uint64_t memory_bytes = 0;
     uint32_t paths = 0;
@@ -40,13 +42,15 @@ class Hosts {
   Host& Touch(TimeNs now, const Verified& packet);
 
   enum class Announced {
-    kReplay,  // of a former boot
+    kReplay,  // older than what is known
     kSame,    // a heartbeat like the last
     kArmed,   // first heard, or armed again
     kRebooted,
     kGoodbye,
   };
-  // Takes note of an ANNOUNCE. `record` is set when the host's record is to be written.
+  // Takes note of an ANNOUNCE. Replays are told by the host's own clock, since a relay that has
+  // just started knows no sequence numbers: of two boots the later clock is the present one.
+  // `record` is set when the host's record is to be written.
   Announced NoteAnnounce(TimeNs now, Host& host, const dcast_announce& announce, bool* record);
 
   // Paths heard within three intervals; 0 for an unknown host.

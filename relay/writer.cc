@@ -48,8 +48,9 @@ absl::Status Writer::OpenDump(const StoreOp& op) {
     record->set_live(op.live);
     record->set_test(op.test);
     if (fresh) record->set_receive_unix_ns(now_unix_ns_());
+    // A complete one never opens again: replication may have sealed it since the op was made.
+    if (record->complete()) return true;
     record->set_seal_unix_ns(0);
-    record->set_complete(false);
     record->clear_incomplete_reason();
     return true;
   });
@@ -70,7 +71,8 @@ absl::Status Writer::Seal(const StoreOp& op) {
     deleted = record->deleted();
     if (deleted) return false;
     record->set_committed_lanes(record->committed_lanes() | op.committed_lanes);
-    if (op.kind == StoreOp::Kind::kSeal) {
+    // What replication has sealed complete meanwhile stays complete.
+    if (op.kind == StoreOp::Kind::kSeal && (op.complete || !record->complete())) {
       record->set_seal_unix_ns(now_unix_ns_());
       record->set_complete(op.complete);
       record->set_incomplete_reason(op.complete ? "" : op.reason);

@@ -100,9 +100,10 @@ std::string SenderDouble::Empty(uint8_t block_class, uint64_t number) {
   return Seal(hdr, "");
 }
 
-std::string SenderDouble::Announce(uint8_t state, uint8_t boot) {
+std::string SenderDouble::Announce(uint8_t state, uint8_t boot, uint64_t unix_ns) {
   dcast_announce announce{};
   std::memset(announce.boot_id, boot, sizeof(announce.boot_id));
+  announce.unix_ns = dcast_to_le64(unix_ns);
   announce.state = state;
   announce.paths = 1;
   announce.lanes = 1;
@@ -117,7 +118,7 @@ std::string SenderDouble::End(uint8_t block_lane) {
   return Seal(hdr, BytesOf(dcast_end{}));
 }
 
-std::vector<std::string> SenderDouble::Class0(unsigned blocks) {
+std::vector<std::string> SenderDouble::Class0Encodings(unsigned blocks) {
   dcast_meta meta{};
   meta.size = dcast_to_le32(sizeof(meta));
   meta.page_shift = 12;
@@ -127,9 +128,14 @@ std::vector<std::string> SenderDouble::Class0(unsigned blocks) {
   meta.lanes = dcast_to_le32(1);
   dcast_presence presence{};
   for (unsigned w = 0; w < blocks; ++w) presence.bits[0][w / 8] |= static_cast<__u8>(1u << (w % 8));
-  std::vector<std::string> packets = Symbols(0, 0, Encode(BytesOf(meta), 0));
+  return {Encode(BytesOf(meta), 0), Encode(BytesOf(presence), 0)};
+}
+
+std::vector<std::string> SenderDouble::Class0(unsigned blocks) {
+  const std::vector<std::string> encodings = Class0Encodings(blocks);
+  std::vector<std::string> packets = Symbols(0, 0, encodings[0]);
   for (std::string& packet :
-       Symbols(0, dcast_class0_number(DCAST_STREAM_PRESENCE, 0), Encode(BytesOf(presence), 0)))
+       Symbols(0, dcast_class0_number(DCAST_STREAM_PRESENCE, 0), encodings[1]))
     packets.push_back(std::move(packet));
   return packets;
 }

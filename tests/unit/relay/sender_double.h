@@ -39,10 +39,12 @@ class SenderDouble {
   std::vector<std::string> Symbols(uint8_t block_class, uint64_t number, const std::string& encoded,
                                    uint8_t flags = 0);
   std::string Empty(uint8_t block_class, uint64_t number);
-  std::string Announce(uint8_t state, uint8_t boot = 0x33);
+  std::string Announce(uint8_t state, uint8_t boot = 0x33, uint64_t unix_ns = 0);
   std::string End(uint8_t block_lane = 0);
 
-  // A whole dump: META, and PRESENCE that names class 1 windows 0..blocks-1.
+  // Of a dump with class 1 windows 0..blocks-1: META and one slice of PRESENCE, as they are encoded
+  // and as symbols.
+  static std::vector<std::string> Class0Encodings(unsigned blocks);
   std::vector<std::string> Class0(unsigned blocks);
   static std::string Page(uint64_t window);  // the encoding of a window of that dump
 

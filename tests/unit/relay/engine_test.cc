@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/engine.h"
+
+#include "gtest/gtest.h"
+#include "protos/keys/keys.h"
+#include "tests/unit/relay/engine_double.h"
+
+namespace dumpcast {
+namespace {
+
+TEST(EngineTest, WholeDumpIsSealedAndCommittedAfterItsFlush) {
+  EngineDouble d;
+  d.ReceiveAll(20);
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), 0u);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+  EXPECT_EQ(d.View().committed_lanes, 1u);
+  EXPECT_GE(d.Replies(DCAST_COMMIT), 1u);
+  // The order of work: record, blocks, a flush after the last of them, the seal.
+  size_t last_put = 0, flush = 0, seal = 0;
+  for (size_t i = 0; i < d.ops.size(); ++i) {
+    if (d.ops[i].kind == StoreOp::Kind::kPut) last_put = i;
+    if (d.ops[i].kind == StoreOp::Kind::kFlush) flush = i;
+    if (d.ops[i].kind == StoreOp::Kind::kSeal) seal = i;
+  }
+  EXPECT_LT(last_put, flush);
+  EXPECT_LT(flush, seal);
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kPut), 22u);
+}
+
+TEST(EngineTest, NoCommitWhileTheFlushFails) {
+  EngineDouble d;
+  d.refuse[StoreOp::Kind::kFlush] = absl::UnavailableError("the disk");
+  d.ReceiveAll(20);
+  d.Run(10 * kSecond);
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), 0u);
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kSeal), 0u);
+  d.refuse.clear();
+  d.Run(3 * kSecond);
+  EXPECT_TRUE(d.View().complete);
+}
+
+TEST(EngineTest, NoCommitWhileTheSealFails) {
+  EngineDouble d;
+  d.refuse[StoreOp::Kind::kSeal] = absl::UnavailableError("the disk");
+  d.ReceiveAll(5);
+  d.Run(kSecond);
+  EXPECT_FALSE(d.View().complete);
+  d.refuse.clear();
+  d.Run(3 * kSecond);
+  EXPECT_TRUE(d.View().complete);
+}
+
+TEST(EngineTest, SecondPathIsCountedAsDuplicatesAndStoredOnce) {
+  EngineDouble d;
+  SenderDouble second;
+  second.path = 1;
+  d.Receive(d.sender.Class0(4));
+  d.Receive(second.Class0(4));
+  const std::string page = SenderDouble::Page(0);
+  for (unsigned i = 0; i < SenderDouble::K(page); ++i) {
+    d.Receive(d.sender.Symbol(1, 0, page, i));
+    d.Receive(second.Symbol(1, 0, page, i));
+  }
+  d.Work();
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kPut), 3u);
+  EXPECT_EQ(d.Count(Counter::kDuplicate) + d.Count(Counter::kHeld), d.Count(Counter::kSymbol) / 2);
+}
+
+TEST(EngineTest, ForgedPacketsCostNothing) {
+  EngineDouble d;
+  std::string packet = d.sender.Symbol(1, 0, SenderDouble::Page(0), 0);
+  packet[40] ^= 1;
+  d.Receive(packet);
+  d.Work();
+  EXPECT_EQ(d.Count(Counter::kMac), 1u);
+  EXPECT_TRUE(d.engine.ListDumps().empty());
+  EXPECT_TRUE(d.ops.empty());
+  EXPECT_TRUE(d.replies.empty());
+}
+
+TEST(EngineTest, EpochZeroIsRefusedWhenThereIsAKeyFile) {
+  const auto keys = ParseKeyFile("1 " + std::string(64, 'a') + "\n", "key");
+  ASSERT_TRUE(keys.ok());
+  // As Node looks keys up.
+  Engine engine(
+      EngineDouble::Config(),
+      [&](const Id16& host_id, uint16_t epoch) -> std::optional<dcast_keys> {
+        const Key* cluster = keys->Find(epoch);
+        if (cluster == nullptr) return std::nullopt;
+        dcast_keys host;
+        dcast_keys_init(&host, DeriveHostKey(*cluster, host_id, epoch).data());
+        return host;
+      },
+      [] { return uint64_t{0}; });
+  // What a host without a key file sends: a right MAC under the key that anybody can compute.
+  const ClusterKeys unauthenticated = UnauthenticatedKeys();
+  ASSERT_NE(unauthenticated.Find(0), nullptr);
+  SenderDouble sender;
+  dcast_hdr hdr = sender.Header(DCAST_EMPTY);
+  hdr.key_epoch = 0;
+  hdr.block_class = 1;
+  dcast_keys host;
+  dcast_keys_init(&host,
+                  DeriveHostKey(*unauthenticated.Find(0), SenderDouble::Dump().host_id, 0).data());
+  std::string packet(reinterpret_cast<const char*>(&hdr), sizeof(hdr));
+  const uint64_t mac = dcast_to_le64(dcast_packet_mac(&host, packet.data(), packet.size()));
+  std::memcpy(packet.data(), &mac, sizeof(mac));
+  engine.Receive(kSecond, {packet, {}, false});
+  EXPECT_EQ(engine.counters()[Counter::kUnknownEpoch], 1u);
+  EXPECT_TRUE(engine.ListDumps().empty());
+}
+
+// ---- replays ----
+
+TEST(EngineTest, ReplayOfASealedDumpChangesNothing) {
+  EngineDouble d;
+  std::vector<std::string> recorded = d.sender.Class0(5);
+  recorded.insert(recorded.begin(), d.sender.Announce(DCAST_ST_DUMPING));
+  for (unsigned w = 0; w < 5; ++w)
+    for (auto& packet : d.sender.Symbols(1, w, SenderDouble::Page(w))) recorded.push_back(packet);
+  recorded.push_back(d.sender.End());
+  d.Receive(recorded);
+  d.Run(10 * kSecond);
+  ASSERT_TRUE(d.View().complete);
+  const size_t ops = d.ops.size();
+  d.Receive(recorded);
+  d.Run(20 * kSecond);
+  EXPECT_TRUE(d.View().complete);
+  for (size_t i = ops; i < d.ops.size(); ++i)
+    EXPECT_EQ(d.ops[i].kind, StoreOp::Kind::kHost) << "a record of the host at most";
+  EXPECT_EQ(d.Count(Counter::kReplay), recorded.size());
+}
+
+TEST(EngineTest, ReplayToARelayThatHasJustStartedUnsealsNothing) {
+  EngineDouble first;
+  std::vector<std::string> recorded = first.sender.Class0(5);
+  recorded.push_back(first.sender.Announce(DCAST_ST_DUMPING));
+  recorded.push_back(first.sender.Announce(DCAST_ST_LINGER));
+  recorded.push_back(first.sender.End());
+  for (const bool complete : {true, false}) {
+    // As after a restart: the store's record, and of an incomplete dump its keys.
+    EngineDouble d;
+    RestoredDump record;
+    record.key = SenderDouble::Dump();
+    record.key_epoch = SenderDouble::kEpoch;
+    record.sealed = true;
+    record.complete = complete;
+    record.committed_lanes = complete ? 1 : 0;
+    d.engine.RestoreDump(d.now, record);
+    if (!complete) {
+      d.engine.RestoreBlock(record.key, {0, 0, 1}, SenderDouble::Class0Encodings(5)[0]);
+      d.engine.RestoreBlock(record.key, {0, dcast_class0_number(DCAST_STREAM_PRESENCE, 0), 1},
+                            SenderDouble::Class0Encodings(5)[1]);
+    }
+    d.Receive(recorded);
+    d.Run(20 * kSecond);
+    EXPECT_TRUE(d.View().sealed);
+    EXPECT_EQ(d.View().complete, complete);
+    EXPECT_EQ(d.Ops(StoreOp::Kind::kOpenDump), 0u);
+    EXPECT_EQ(d.Ops(StoreOp::Kind::kPut), 0u);
+    EXPECT_EQ(d.Ops(StoreOp::Kind::kSeal), 0u);
+    // A sender that is really there is asked for what is missing.
+    EXPECT_EQ(d.Replies(DCAST_NAK) != 0, !complete);
+  }
+}
+
+TEST(EngineTest, OldEndIsIgnored) {
+  EngineDouble d;
+  const std::string old = d.sender.End();
+  d.Receive(d.sender.Class0(5));
+  const std::string newer = d.sender.End();
+  d.Receive(newer);
+  d.Receive(old);
+  EXPECT_EQ(d.Count(Counter::kEnd), 1u);
+  EXPECT_EQ(d.Count(Counter::kReplay), 1u);
+}
+
+TEST(EngineTest, OwnPacketsAreNotBelieved) {
+  EngineDouble d;
+  d.sender.origin = EngineDouble::Config().relay_id;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  EXPECT_EQ(d.Count(Counter::kOwn), 1u);
+  EXPECT_TRUE(d.engine.ListDumps().empty());
+}
+
+// ---- incomplete dumps ----
+
+TEST(EngineTest, SilentHostIsSealedIncompleteWithAReason) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(5));
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Run(10 * kSecond);
+  EXPECT_TRUE(d.View().sealed);
+  EXPECT_FALSE(d.View().complete);
+  ASSERT_EQ(d.Events(Event::Kind::kSealedIncomplete), 1u);
+  EXPECT_EQ(d.events.back().text,
+            "the host fell silent: 4 of 7 blocks are missing, and there is no peer");
+}
+
+TEST(EngineTest, ABlockOpensAnIncompleteDumpAgain) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(3));
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Run(10 * kSecond);
+  ASSERT_TRUE(d.View().sealed);
+  const size_t opened = d.Ops(StoreOp::Kind::kOpenDump);
+  d.Receive(d.sender.Symbols(1, 1, SenderDouble::Page(1)));
+  d.Work();
+  EXPECT_FALSE(d.View().sealed);
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kOpenDump), opened + 1);
+  d.Receive(d.sender.Symbols(1, 2, SenderDouble::Page(2)));
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+}
+
+TEST(EngineTest, SealThatReplicationOvertookSaysNothing) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(3));
+  d.now += 2 * kSecond;
+  d.Run(kSecond);
+  // The incomplete seal is at the store while replication completes the dump.
+  std::vector<StoreOp> seal;
+  for (; seal.empty(); d.now += 10 * kMillisecond) {
+    ASSERT_LT(d.now, 200 * kSecond);
+    d.engine.Tick(d.now);
+    for (StoreOp& op : d.engine.TakeStoreOps(d.now)) {
+      if (op.kind == StoreOp::Kind::kSeal) {
+        seal.push_back(op);
+      } else {
+        d.engine.StoreDone(d.now, op.id, absl::OkStatus());
+      }
+    }
+  }
+  d.engine.SealedByReplication(d.now, SenderDouble::Dump());
+  d.engine.StoreDone(d.now, seal[0].id, absl::OkStatus());
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+  EXPECT_EQ(d.Events(Event::Kind::kSealedIncomplete), 0u);
+}
+
+TEST(EngineTest, DumpDeletedWhileItIsSealedStaysDeclined) {
+  for (const absl::Status& answer :
+       {absl::OkStatus(), absl::FailedPreconditionError("the dump was deleted"),
+        absl::UnavailableError("the disk")}) {
+    EngineDouble d;
+    d.ReceiveAll(3);
+    std::vector<StoreOp> seal;
+    for (; seal.empty(); d.now += 10 * kMillisecond) {
+      ASSERT_LT(d.now, 200 * kSecond);
+      d.engine.Tick(d.now);
+      for (StoreOp& op : d.engine.TakeStoreOps(d.now)) {
+        if (op.kind == StoreOp::Kind::kSeal) {
+          seal.push_back(op);
+        } else {
+          d.engine.StoreDone(d.now, op.id, absl::OkStatus());
+        }
+      }
+    }
+    d.engine.Decline(d.now, SenderDouble::Dump());
+    d.engine.StoreDone(d.now, seal[0].id, answer);
+    d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+    d.Receive(d.sender.End());
+    d.Run(kSecond);
+    EXPECT_TRUE(d.View().declined);
+    EXPECT_GT(d.Count(Counter::kDeclined), 0u);
+    EXPECT_EQ(d.Replies(DCAST_COMMIT), 0u);
+  }
+}
+
+TEST(EngineTest, DumpThatTheStoreHasDeletedIsDeclined) {
+  EngineDouble d;
+  d.refuse[StoreOp::Kind::kSeal] = absl::FailedPreconditionError("the dump was deleted");
+  d.ReceiveAll(3);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().declined);
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kSeal), 1u) << "not again and again";
+}
+
+// ---- the store is full ----
+
+TEST(EngineTest, FullStoreDeclinesANewDumpAndTakesItLater) {
+  EngineDouble d;
+  d.refuse[StoreOp::Kind::kOpenDump] = absl::ResourceExhaustedError("full");
+  d.Receive(d.sender.Class0(3));
+  d.Work();
+  EXPECT_TRUE(d.engine.ListDumps().empty());
+  EXPECT_EQ(d.Events(Event::Kind::kDiskFull), 1u);
+  d.refuse.clear();
+  d.Run(10 * kSecond);
+  d.ReceiveAll(3);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+}
+
+TEST(EngineTest, BlocksThatTheStoreRefusesAreAskedForAgain) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(3));
+  d.Work();
+  d.refuse[StoreOp::Kind::kPut] = absl::ResourceExhaustedError("full");
+  for (unsigned w = 0; w < 3; ++w) d.Receive(d.sender.Symbols(1, w, SenderDouble::Page(w)));
+  d.Work();
+  EXPECT_EQ(d.Count(Counter::kStoreRefused), 3u);
+  EXPECT_EQ(d.View().missing, 3u);
+  d.refuse.clear();
+  for (int i = 0; i < 50; ++i) {  // the sender lingers
+    d.Receive(d.sender.End());
+    d.Run(100 * kMillisecond);
+  }
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u);
+}
+
+TEST(EngineTest, TooManyDumpsAreDeclined) {
+  EngineConfig config = EngineDouble::Config();
+  config.max_dumps = 1;
+  EngineDouble d(config);
+  d.Receive(d.sender.Class0(3));
+  dcast_hdr hdr = d.sender.Header(DCAST_EMPTY);
+  hdr.dump_id[0] ^= 1;
+  hdr.block_class = 1;
+  d.Receive(SenderDouble::Seal(hdr, ""));
+  EXPECT_EQ(d.engine.ListDumps().size(), 1u);
+  d.Work();
+  EXPECT_EQ(d.Events(Event::Kind::kDeclined), 1u);
+}
+
+// ---- peers ----
+
+TEST(EngineTest, PeersAreAskedFirstAndTheirBlocksChecked) {
+  EngineConfig config = EngineDouble::Config();
+  config.has_peers = true;
+  EngineDouble d(config);
+  d.Receive(d.sender.Class0(2));
+  d.Receive(d.sender.End());
+  d.Run(kSecond);
+  ASSERT_EQ(d.fetches.size(), 1u);
+  EXPECT_EQ(d.Replies(DCAST_NAK), 0u);
+  PeerResult result;
+  result.peers_asked = 1;
+  const std::string good = SenderDouble::Page(0);
+  std::string bad = SenderDouble::Page(1);
+  const uint64_t digest = SenderDouble::Digest(1, 1, bad);
+  bad.back() ^= 1;
+  result.blocks.push_back({{1, 0, SenderDouble::Digest(1, 0, good)}, good});
+  result.blocks.push_back({{1, 1, digest}, bad});
+  result.blocks.push_back({{200, 1, digest}, bad});
+  d.engine.PeerFetched(d.now, d.fetches[0].id, result);
+  EXPECT_EQ(d.Count(Counter::kBlocksPeer), 1u);
+  EXPECT_EQ(d.Count(Counter::kPeerBad), 1u);
+  EXPECT_EQ(d.View().missing, 1u);
+  for (int i = 0; i < 20; ++i) {
+    d.Receive(d.sender.End());
+    d.Run(50 * kMillisecond);
+  }
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u) << "then the sender";
+}
+
+TEST(EngineTest, CopiesOfNaksGoToPeers) {
+  EngineDouble d;
+  Address peer;
+  peer.bytes[0] = 9;
+  d.engine.SetPeers({peer}, false);
+  d.Receive(d.sender.Class0(2));
+  d.Receive(d.sender.End());
+  d.Run(kSecond);
+  size_t to_peer = 0;
+  for (const Reply& reply : d.replies) to_peer += reply.to == peer;
+  EXPECT_GE(to_peer, 1u);
+  EXPECT_EQ(2 * to_peer, d.Replies(DCAST_NAK)) << "one for the sender, one for the peer";
+}
+
+TEST(EngineTest, HelloAnswersAnArmedHost) {
+  EngineDouble d;
+  d.from.bytes[3] = 7;
+  d.Receive(d.sender.Announce(DCAST_ST_ARMED));
+  d.Run(100 * kMillisecond);
+  ASSERT_EQ(d.Replies(DCAST_HELLO), 1u);
+  EXPECT_EQ(d.replies[0].to, d.from);
+  EXPECT_TRUE(d.engine.ListDumps().empty()) << "armed is no dump";
+  EXPECT_EQ(d.engine.PathsHeard(d.now, SenderDouble::Dump().host_id), 1u);
+  EXPECT_EQ(d.Ops(StoreOp::Kind::kHost), 1u);
+}
+
+}  // namespace
+}  // namespace dumpcast

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/pace.h"
+
+#include "gtest/gtest.h"
+
+namespace dumpcast {
+namespace {
+
+constexpr TimeNs kPeriod = 200 * kMillisecond;
+
+class PaceTest : public testing::Test {
+ protected:
+  // One period in which this much came, was stored, waits for the store, and was dropped.
+  bool Period(uint64_t received, uint64_t stored = 0, uint64_t pending = 0, uint64_t drops = 0) {
+    now_ += kPeriod;
+    pace_.NoteReceived(received);
+    pace_.NoteStored(stored);
+    if (drops != 0) pace_.NoteSocketDrops(drops);
+    return pace_.Update(now_, pending);
+  }
+  EngineConfig config_;
+  Pace pace_{config_};
+  TimeNs now_ = kSecond;
+};
+
+TEST_F(PaceTest, NothingHurtsMeansNoLimit) {
+  for (int i = 0; i < 20; ++i) Period(100 << 20, 100 << 20);
+  EXPECT_EQ(pace_.KibPerSecond(1), 0u);
+}
+
+TEST_F(PaceTest, SocketDropsLimitBelowWhatCame) {
+  Period(0);
+  EXPECT_TRUE(Period(20 << 20, 20 << 20, 0, 5)) << "told at once";
+  const uint32_t came_kib_s = 5 * 20 * 1024;
+  EXPECT_LT(pace_.KibPerSecond(1), came_kib_s);
+  EXPECT_GT(pace_.KibPerSecond(1), came_kib_s / 2);
+}
+
+TEST_F(PaceTest, LongStoreQueueLimitsToWhatTheStoreTook) {
+  Period(0);
+  Period(20 << 20, 2 << 20, config_.store_queue_bytes);
+  EXPECT_LE(pace_.KibPerSecond(1), 5u * 2 * 1024);
+  EXPECT_GT(pace_.KibPerSecond(1), 0u);
+}
+
+TEST_F(PaceTest, AStoreThatStandsStillNeverStopsTheSenderAltogether) {
+  Period(0);
+  for (int i = 0; i < 50; ++i) Period(20 << 20, 0, config_.store_queue_bytes, 1);
+  EXPECT_EQ(pace_.KibPerSecond(1), 256u);
+  EXPECT_GE(pace_.KibPerSecond(100000), 1u) << "0 would mean no limit";
+}
+
+TEST_F(PaceTest, LimitRisesAndIsForgottenInTheEnd) {
+  Period(0);
+  Period(20 << 20, 20 << 20, 0, 5);
+  const uint32_t limit = pace_.KibPerSecond(1);
+  Period(1 << 20, 1 << 20);
+  EXPECT_GT(pace_.KibPerSecond(1), limit);
+  for (int i = 0; i < 100; ++i) Period(1 << 20, 1 << 20);
+  EXPECT_EQ(pace_.KibPerSecond(1), 0u);
+}
+
+TEST_F(PaceTest, DumpsShareTheLimit) {
+  Period(0);
+  Period(20 << 20, 20 << 20, 0, 5);
+  EXPECT_NEAR(pace_.KibPerSecond(4), pace_.KibPerSecond(1) / 4, 1);
+}
+
+TEST_F(PaceTest, ARelayThatSaysNothingForASecondHasNoSayAndSoRepeats) {
+  int told = 0;
+  for (int i = 0; i < 26; ++i) told += Period(1 << 20, 1 << 20);
+  EXPECT_GE(told, 5);
+  EXPECT_LE(told, 7);
+}
+
+TEST_F(PaceTest, ALongPauseIsNoMeasurement) {
+  Period(0);
+  now_ += 60 * kSecond;
+  Period(1, 0, config_.store_queue_bytes, 1);
+  EXPECT_EQ(pace_.KibPerSecond(1), 0u);
+}
+
+}  // namespace
+}  // namespace dumpcast
