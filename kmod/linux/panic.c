@@ -64,17 +64,19 @@ static void dcast_talk(struct dcast_host *host, u64 now)
 
 	host->talked_ns = now;
 	dcast_sender_progress(s, &done, &total);
+	/* Each line has its own time: the log's time stamps may stand still by now. */
 	if (dcast_sender_phase(s) == DCAST_PHASE_LINGER)
-		pr_emerg("all sent, answering %u relays; %u have it all\n",
-			 dcast_relays_known(s, false), dcast_relays_known(s, true));
+		pr_emerg("%llu s: all sent, answering %u relays; %u have it all\n",
+			 ms / MSEC_PER_SEC, dcast_relays_known(s, false), dcast_relays_known(s, true));
 	else if (!total)
-		pr_emerg("%llu blocks, %llu.%llu MiB/s, %u of %u paths, %u relays\n", done,
-			 kib_s / 1024, kib_s % 1024 * 10 / 1024, dcast_paths_alive(host),
-			 host->nr_paths, dcast_relays_known(s, false));
+		pr_emerg("%llu s: %llu blocks, %llu.%llu MiB/s, %u of %u paths, %u relays\n",
+			 ms / MSEC_PER_SEC, done, kib_s / 1024, kib_s % 1024 * 10 / 1024,
+			 dcast_paths_alive(host), host->nr_paths, dcast_relays_known(s, false));
 	else
-		pr_emerg("%llu %%, %llu.%llu MiB/s, %u of %u paths, %u relays, %llu s left\n",
-			 done * 100 / total, kib_s / 1024, kib_s % 1024 * 10 / 1024,
-			 dcast_paths_alive(host), host->nr_paths, dcast_relays_known(s, false),
+		pr_emerg("%llu s: %llu %%, %llu.%llu MiB/s, %u of %u paths, %u relays, %llu s left\n",
+			 ms / MSEC_PER_SEC, done * 100 / total, kib_s / 1024,
+			 kib_s % 1024 * 10 / 1024, dcast_paths_alive(host), host->nr_paths,
+			 dcast_relays_known(s, false),
 			 done ? ms * (total - min(done, total)) / done / MSEC_PER_SEC : 0);
 }
 
@@ -164,6 +166,7 @@ static void dcast_dump_report(struct dcast_host *host)
 			 stats->skipped[i], path->rx_frames, path->rx_ours,
 			 path->locks_broken ? "; its lock was broken" : "");
 	}
+	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks, stats->repeat_symbols);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
 		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
 		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),

@@ -142,6 +142,26 @@ class Net:
             (self._replies_dropped.add if drop else self._replies_dropped.discard)(relay)
             self._load_rules(relay)
 
+    def drop_neighbour_answers(self, drop: bool) -> None:
+        """The guest's answers to ARP and ND get lost, as if nobody gave any; all else passes."""
+        lines = [line for port in self.ports() if drop
+                 for line in (f"chain from{port.bridge} {{ type filter hook ingress device "
+                              f'"{port.tap}" priority 0;',
+                              "ether type arp counter drop",
+                              "icmpv6 type nd-neighbor-advert counter drop", "}")]
+        self._nft(self.switch, ["table netdev neighbours {", *lines, "}"])
+
+    def flush_neighbours(self, relay: int) -> None:
+        """A relay forgets who has which address, as time would have it forget."""
+        self._ip(self.relay_ns(relay), "neigh", "flush", "all")
+
+    def neighbour_state(self, relay: int, bridge: int = 0, v6: bool = False) -> str:
+        """What the relay's kernel knows of the guest: REACHABLE, STALE, FAILED, ... or NONE."""
+        words = self.run_in(self.relay_ns(relay), [
+            "ip", "neigh", "show", "to", self.guest_address(bridge, v6), "dev",
+            f"leg{bridge}"]).stdout.split()
+        return words[-1] if words else "NONE"
+
     def dropped(self, relay: int) -> int:
         """Packets to and from a relay that its rules have dropped since they were set."""
         words = []

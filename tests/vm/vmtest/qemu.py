@@ -185,6 +185,13 @@ class Vm:
             self.process.kill()
         stop(self.process)
 
+    def kill(self) -> None:
+        """SIGKILL to QEMU: as if somebody pulled the guest's plug. The console log stays."""
+        self.check_alive()
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
     # What the guest says and does.
 
     def console(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 import secrets
@@ -85,6 +86,17 @@ class Relay:
         if not self.log_path.exists():
             return ""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def counters(self) -> collections.Counter:
+        """Its counters now, by the names of relay/counters.h; those that are 0 are not in it."""
+        mark = " counters: "
+        before = self.log().count(mark)
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: self.log().count(mark) > before and self.log().endswith("\n"), 30,
+                   lambda: f"{self.name} to log its counters:\n{self.log()[-3000:]}")
+        line = self.log().rpartition(mark)[2].splitlines()[0]
+        return collections.Counter({name: int(value) for name, value in
+                                    (word.split("=") for word in line.split())})
 
 
 class Client:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from . import build
 from .guest import Guest
@@ -18,18 +18,19 @@ from .qemu import Vm
 from .relays import Client, Relays
 from .util import HarnessError, wait_until
 
-GROUP = "239.192.68.67"
+GROUP, GROUP6 = "239.192.68.67", "ff08::4443"
 HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
 
 
-def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "") -> str:
-    """/etc/dumpcast/arm.toml of the guest: one path a card, all to the default group."""
+def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "",
+             group: str = GROUP) -> str:
+    """/etc/dumpcast/arm.toml of the guest: one path a card, all to one group."""
     lines = [f'key_file = "{HOST_KEY_PATH}"', f"dump_level = {level}", "fix_kernel = true"]
     if rate_mib_s:
         lines.append(f"rate_mib_s = {rate_mib_s}")
     lines.append(extra)
     for device in range(devices):
-        lines += ["[[path]]", f'device = "net{device}"', f'destinations = ["{GROUP}"]']
+        lines += ["[[path]]", f'device = "net{device}"', f'destinations = ["{group}"]']
     return "\n".join(lines) + "\n"
 
 
@@ -51,6 +52,10 @@ class Scenario:
     rate_mib_s: float = 0
     relay_flags: Sequence[str] = ()
     arm_extra: str = ""
+    group: str = GROUP
+    cmdline: str = ""  # more of the kernel's
+    guest_binaries: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    guest_files: Mapping[str, pathlib.Path | str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -78,14 +83,15 @@ class Scenario:
         self.relays = self._stack.enter_context(
             Relays(self.net, self.folder / "relays", self.relay_flags))
         guest = Guest(
-            self.kernel, kmods=[kmod], binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm")},
+            self.kernel, kmods=[kmod],
+            binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm"), **self.guest_binaries},
             files={"/etc/dumpcast/arm.toml": arm_toml(len(self.nics), self.level, self.rate_mib_s,
-                                                      self.arm_extra),
-                   HOST_KEY_PATH: self.relays.key})
+                                                      self.arm_extra, self.group),
+                   HOST_KEY_PATH: self.relays.key, **self.guest_files})
         initramfs = guest.build(self.folder / "initramfs")
         self.vm = self._stack.enter_context(
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
-               self.cpus))
+               self.cpus, self.cmdline))
         self.vm.sh("dumpcast-arm arm", timeout_s=120, check=True)
         self.wait_armed()
 
@@ -140,12 +146,12 @@ class Scenario:
             raise HarnessError("no dump was sealed yet: wait_sealed() first")
         return self.name.rpartition("/")[2]
 
-    def fetch(self, form: str, relay: int | None = None) -> pathlib.Path:
-        """`dumpcast get`: form is elf or kdump."""
+    def fetch(self, form: str, relay: int | None = None, complete: bool = True) -> pathlib.Path:
+        """`dumpcast get`: form is elf or kdump; complete: no other dump will do."""
         client = self.client if relay is None else self.relays.client(relay)
         target = self.folder / f"vmcore-{'any' if relay is None else relay}.{form}"
         client.run("get", self.dump_id(), "--format", form, "--output-file", target, "--force",
-                   "--require-complete", timeout=900)
+                   *(["--require-complete"] if complete else []), timeout=900)
         return target
 
     def log(self) -> str:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the module says on the guest's console while it dumps; kmod/linux/panic.c writes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from .util import HarnessError
+
+
+def began(console: str) -> bool:
+    return "dumpcast: sending dump" in console
+
+
+def dump_seconds(console: str) -> int:
+    """Guest's seconds from the first packet to its last line of progress; 0 before that."""
+    found = re.findall(r"dumpcast: (\d+) s: ", console)
+    return int(found[-1]) if found else 0
+
+
+def percent(console: str) -> int:
+    """How much of the pass had left by the last line of progress."""
+    found = re.findall(r"dumpcast: \d+ s: (\d+) %,", console)
+    return int(found[-1]) if found else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The last lines of a dump. frames_in and ours: by path name, what came in and was for us."""
+
+    committed: bool
+    relays_done: int
+    relays: int
+    blocks: int
+    naks: int
+    sent_again: int
+    packets: dict[str, int]
+    ours: dict[str, int]
+
+
+def report(console: str) -> Report:
+    """HarnessError when the dump has not ended with its report."""
+    done = re.search(r"dumpcast: dump sent: (\d+) blocks, .*; (\d+) of (\d+) relays have it all: "
+                     r"(not )?committed", console)
+    replies = re.search(r"dumpcast: replies: (\d+) NAKs?, (\d+) symbols sent again", console)
+    paths = re.findall(r"dumpcast: path (\S+): (\d+) packets, .*, (\d+) for us", console)
+    if not (done and replies and paths):
+        raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
+    return Report(done[4] is None, int(done[2]), int(done[3]), int(done[1]), int(replies[1]),
+                  int(replies[2]), {name: int(sent) for name, sent, _ in paths},
+                  {name: int(ours) for name, _, ours in paths})
