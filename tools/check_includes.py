@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the sources to "The parts, and who may know whom" (docs/design.md).
+"""Holds the sources to "What holds it together" (docs/architecture.md).
 
 Reads every #include of C and C++ files, every import of .proto files and every
 dumpcast_* target that a CMakeLists.txt links, and fails with file:line and the rule.
