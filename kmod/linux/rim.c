@@ -8,6 +8,7 @@
 
 #include <linux/lz4.h>
 #include <linux/net.h>
+#include <linux/timekeeping.h>
 #include <net/sock.h>
 
 static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES])
@@ -84,6 +85,12 @@ static int dcast_rim_sock_up(void *ctx, unsigned int path)
 	return p->sock && p->dev && netif_running(p->upper) && netif_carrier_ok(p->dev);
 }
 
+/* NMI-safe; heartbeats tell an old ANNOUNCE from a new one by it. */
+static __u64 dcast_rim_unix_ns(void *ctx)
+{
+	return ktime_get_real_fast_ns();
+}
+
 /* sockets: true for the heartbeat and tests, false for a panic. */
 void dcast_rim_init(struct dcast_run *run, bool sockets)
 {
@@ -96,5 +103,6 @@ void dcast_rim_init(struct dcast_run *run, bool sockets)
 		.tx_get = sockets ? dcast_rim_sock_get : dcast_rim_ring_get,
 		.tx_put = sockets ? dcast_rim_sock_put : dcast_rim_ring_put,
 		.path_up = sockets ? dcast_rim_sock_up : dcast_rim_ring_up,
+		.unix_ns = dcast_rim_unix_ns,
 	};
 }
