@@ -2,6 +2,7 @@
 #include "relay/options.h"
 
 #include <arpa/inet.h>
+#include <sys/stat.h>
 #include <toml++/toml.h>
 #include <unistd.h>
 
@@ -42,9 +43,8 @@ constexpr char kFooter[] =
     "    dumpcast-send --file vmcore --test --key-file /etc/dumpcast/key; dumpcast ls\n"
     "\n"
     "Every flag can be set in the environment (--key-file as DUMPCAST_KEY_FILE) and in the TOML\n"
-    "file (key-file = \"/etc/dumpcast/key\", peers = [\"relay-1\", \"relay-2\"]). A flag wins "
-    "over\n"
-    "the environment, which wins over the file.\n"
+    "file (key-file = \"/etc/dumpcast/key\", peers = [\"relay-1\", \"relay-2\"]). A flag\n"
+    "wins over the environment, which wins over the file.\n"
     "\n"
     "Sizes take KiB, MiB, GiB; times ms, s, m, h.\n"
     "SIGTERM and SIGINT flush the store and end it; SIGUSR1 logs the counters.\n"
@@ -375,6 +375,11 @@ ParsedRelayOptions ParseRelayOptions(int argc, const char* const* argv,
   if (!raw.config.empty()) {
     if (access(raw.config.c_str(), R_OK) != 0) {
       std::cerr << "dumpcast-relay: --config: cannot read `" << raw.config << "`\n";
+      return wrong();
+    }
+    struct stat file;
+    if (stat(raw.config.c_str(), &file) == 0 && S_ISDIR(file.st_mode)) {
+      std::cerr << "dumpcast-relay: --config: wanted a file, `" << raw.config << "` is a folder\n";
       return wrong();
     }
     if (!ApplyFile(&app, raw.config)) return wrong();

@@ -18,7 +18,7 @@ struct PeerName {
   uint16_t port = 0;
 };
 
-// `host`, `host:port`, `[v6]`, `[v6]:port`. INVALID_ARGUMENT says what was wanted.
+// `host`, `host:port`, `v6`, `[v6]`, `[v6]:port`. INVALID_ARGUMENT says what was wanted.
 absl::StatusOr<PeerName> ParsePeer(const std::string& text, uint16_t default_port);
 
 // Thread safety: all methods may be called from any thread.
@@ -28,7 +28,8 @@ class PeerNames {
       : names_(std::move(names)), udp_port_(udp_port) {}
 
   bool empty() const { return names_.empty(); }
-  // gRPC targets `address:port` of all names, as of at most kFreshNs ago; may ask DNS.
+  // gRPC targets (`ipv4:address:port`, `ipv6:[address]:port`) of all names, as of at most kFreshNs
+  // ago; may ask DNS.
   std::vector<std::string> Targets(TimeNs now);
   // Where the same peers listen for UDP; as of the last lookup.
   std::vector<Address> UdpAddresses() const;
