@@ -141,7 +141,7 @@ def tell(args: argparse.Namespace, story: Story) -> None:
         story.block("dumpcast-arm status, on the host:",
                     run.vm.sh("dumpcast-arm status")[1].rstrip().splitlines())
         story.step("crashing the host: echo c >/proc/sysrq-trigger")
-        run.crash()
+        run.vm.crash()
         watch_the_dump(run, story)
         dumps = run.wait_sealed()
         story.step(f"sealed {dumps[0]['state'].removeprefix('DUMP_STATE_').lower()} by "

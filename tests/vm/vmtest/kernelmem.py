@@ -47,7 +47,7 @@ class Notes:
         # Else vmallocinfo has hashes in the place of addresses (Documentation/admin-guide/sysctl).
         vm.sh("echo 1 >/proc/sys/kernel/kptr_restrict", check=True)
         where = vm.read_file("/sys/kernel/vmcoreinfo").decode().split()
-        texts = [vm.read_file(f"/proc/{name}").decode(errors="replace")
+        texts = [vm.read_file(f"/proc/{name}", timeout_s=300).decode(errors="replace")
                  for name in ("kallsyms", "iomem", "vmallocinfo", "modules")]
         texts.append(vm.sh("cat /sys/kernel/config/dumpcast/held 2>/dev/null")[1])
         # Both numbers are hexadecimal; the second has no 0x (kernel/ksysfs.c).

@@ -20,7 +20,10 @@ from .memory import PAGE
 from .vmcore import Vmcore
 
 ZEROS = bytes(PAGE)
-PORTS = struct.pack(">HH", 26210, 26210)  # source and destination of every packet of ours
+# Frames that cards may have put into memory meanwhile: to a card's own address (net.py gives
+# them) with IPv4, ARP or IPv6 in them, or IPv6 multicast (neighbour discovery).
+FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd)",
+                   re.DOTALL)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
 STACK = 4 * PAGE             # THREAD_SIZE
@@ -40,7 +43,7 @@ class Finding:
     changed: int = 0
 
     def __str__(self) -> str:
-        what = self.what if len(self.what) <= 200 else f"{self.what[:140]} ... {self.what[-50:]}"
+        what = self.what if len(self.what) <= 400 else f"{self.what[:150]} ... {self.what[-240:]}"
         bytes_differ = f", {self.changed} bytes differ" if self.changed else ""
         return f"pfn {self.pfn:#x} ({self.kind}{bytes_differ}): {what}"
 
@@ -136,35 +139,39 @@ def _finding(memory: KernelMemory, pfn: int, kind: str) -> Finding:
 def _explain(memory: KernelMemory, stacks: set[int], differing: dict[int, bytes]) -> list[Finding]:
     """Says of each differing page what is known of it, and of what changed in it.
 
-    Card drivers' structures have no names. What changed in them gives them away: they point
-    at the sender's packets, or at frames that relays sent meanwhile.
+    Card drivers' structures have no names. What they hold gives them away: addresses of the
+    sender's packets, or of frames that relays sent meanwhile.
     """
     changed = {pfn: [at for at in range(PAGE) if got[at] != memory.image.page(pfn)[at]]
                for pfn, got in differing.items()}
     frames = {pfn for pfn, got in differing.items()
-              if PORTS in got or PORTS in memory.image.page(pfn)}
+              if FRAME.search(got) or FRAME.search(memory.image.page(pfn))}
     packets = frames | memory.pages_of("held ")
     pointing = {pfn for pfn, got in differing.items()
                 if any(packets.intersection(memory.pages_pointed_at(word)) for page in
-                       (got, memory.image.page(pfn)) for word in _words(page, changed[pfn]))}
+                       (got, memory.image.page(pfn)) for word in struct.unpack("<512Q", page))}
     findings = []
-    for pfn in differing:
+    for pfn, got in differing.items():
         what = memory.describe(pfn, changed[pfn])
         if pfn in stacks:
             what += "; stack that a processor was on"
         if pfn in frames:
-            what += "; holds a frame of ours"
+            what += "; holds a frame that came in"
         if pfn in pointing:
-            what += "; changed words point at packets"
+            what += "; points at packets"
         elif pfn - 1 in pointing:
             what += "; follows a page that points at packets"
+        what += "; " + _sample(got, memory.image.page(pfn), changed[pfn])
         findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
                                 len(changed[pfn])))
     return findings
 
 
-def _words(page: bytes, offsets: Sequence[int]) -> set[int]:
-    return {struct.unpack_from("<Q", page, at & ~7)[0] for at in offsets}
+def _sample(got: bytes, want: bytes, changed: Sequence[int]) -> str:
+    """The first few words that differ, for who has to find out what a page is."""
+    first = sorted({at & ~7 for at in changed})[:4]
+    return ", ".join(f"{at:#x}: {got[at:at + 8].hex()} then {want[at:at + 8].hex()}"
+                     for at in first)
 
 
 def _stacks(vmcore: Vmcore, memory: KernelMemory) -> set[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import gzip
 import json
 import pathlib
 import re
@@ -223,10 +224,12 @@ class Vm:
 
     def read_file(self, path: str, timeout_s: float = 60) -> bytes:
         """A file of the guest, binary, also from /proc and /sys."""
-        status, data = self.shell.run(f"cat {shlex.quote(path)}", timeout_s)
+        # Compressed: the serial port is the slowest part of the machine.
+        status, data = self.shell.run(f"test -r {shlex.quote(path)} && gzip -c {shlex.quote(path)}",
+                                      timeout_s)
         if status != 0:
             raise HarnessError(f"guest: {path}: {data.decode(errors='replace').strip()}")
-        return data
+        return gzip.decompress(data)
 
     def crash(self, how: str = "sysrq") -> None:
         """Panics the guest and returns at once.
