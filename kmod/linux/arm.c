@@ -9,7 +9,6 @@
 #include <linux/module.h>
 #include <linux/mm.h>
 #include <linux/random.h>
-#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -247,11 +246,9 @@ int dcast_arm(const struct dcast_settings *set)
 	err = dcast_heartbeat_start(host);
 	if (err)
 		goto free;
-	/* Against the netdevice notifier; and the module stays while it may be called. */
+	/* The module stays while the panic notifier may be called. */
 	__module_get(THIS_MODULE);
-	rtnl_lock();
-	smp_store_release(&dcast_armed, host);
-	rtnl_unlock();
+	dcast_publish(host);
 	pr_info("armed: %u paths, symbols of %u bytes, %llu KiB held for a dump\n", host->nr_paths,
 		host->set.engine.symbol_size, host->held_bytes / 1024);
 	return 0;
@@ -270,9 +267,7 @@ void dcast_disarm(void)
 
 	if (!host)
 		return;
-	rtnl_lock();
-	smp_store_release(&dcast_armed, NULL);
-	rtnl_unlock();
+	dcast_publish(NULL);
 	dcast_heartbeat_stop(host);
 	dcast_host_free(host);
 	module_put(THIS_MODULE);

@@ -184,7 +184,7 @@ struct dcast_host {
 	struct pt_regs regs;
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns;
-	bool may_receive, zones_free;
+	bool may_receive, zones_usable;
 	unsigned int entry_count; /* preemption count when the hook was entered */
 	u8 rx_head[128];
 	u8 rx_payload[DCAST_RX_BYTES] __aligned(8);
@@ -202,7 +202,7 @@ struct dcast_host {
 
 extern struct mutex dcast_config_lock;
 extern struct dcast_note_source *dcast_note_sources; /* nr_cpu_ids of them */
-/* Set while armed. Written under dcast_config_lock. */
+/* Set while armed. Written by dcast_publish(), under dcast_config_lock and RTNL. */
 extern struct dcast_host *dcast_armed;
 
 /* clock.c: any context */
@@ -269,6 +269,7 @@ int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path);
 void dcast_path_free(struct dcast_host *host, struct dcast_path *path);
 void dcast_path_refresh(struct dcast_path *path);
 unsigned int dcast_path_mtu_symbol(const struct dcast_path *path);
+void dcast_publish(struct dcast_host *host);
 int dcast_netdev_init(void);
 void dcast_netdev_exit(void);
 

@@ -98,6 +98,8 @@ int dcast_live_test(struct dcast_host *host)
 		goto unlock;
 	dcast_sender_adopt_relays(&run->sender, &host->armed->sender);
 	dcast_meta_fill(run, DCAST_META_LIVE | DCAST_META_TEST, "test dump");
+	/* This dump has taken the host's id with it: a panic in the midst of it has another. */
+	dcast_new_dump_id(host);
 	began = dcast_now_ns();
 	dcast_sender_begin(&run->sender, began, run->map->ranges, run->map->nr, &run->meta,
 			   DCAST_F_LIVE | DCAST_F_TEST);
@@ -111,7 +113,6 @@ int dcast_live_test(struct dcast_host *host)
 	if (!err && !dcast_sender_committed(&run->sender))
 		err = -ETIMEDOUT;
 	host->test.error = err;
-	dcast_new_dump_id(host);
 unlock:
 	mutex_unlock(&host->lock);
 free:

@@ -321,28 +321,47 @@ void dcast_path_free(struct dcast_host *host, struct dcast_path *path)
 
 /* ---- devices that go away ---- */
 
-static int dcast_netdev_event(struct notifier_block *nb, unsigned long event, void *ptr)
+/* Lets go of every path's device that is dev, or that is leaving. Context: process, under RTNL. */
+static void dcast_paths_let_go(struct dcast_host *host, const struct net_device *dev)
 {
-	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
-	struct dcast_host *host;
 	unsigned int i;
 
-	if (event != NETDEV_UNREGISTER && event != NETDEV_CHANGENAME)
-		return NOTIFY_DONE;
-	/* Under RTNL, which dcast_arm() and dcast_disarm() take to publish and withdraw. */
-	host = dcast_armed;
-	for (i = 0; host && i < host->nr_paths; i++) {
+	mutex_lock(&host->lock);
+	for (i = 0; i < host->nr_paths; i++) {
 		struct dcast_path *path = host->paths[i];
 
-		mutex_lock(&host->lock);
-		if (path->dev == dev || path->upper == dev) {
-			dcast_sock_close(path);
-			dcast_path_drop_device(path);
-			snprintf(path->error, sizeof(path->error), "no network device %s",
-				 path->set.device);
-		}
-		mutex_unlock(&host->lock);
+		if (!path->dev || (path->dev != dev && path->upper != dev &&
+				   path->dev->reg_state == NETREG_REGISTERED &&
+				   path->upper->reg_state == NETREG_REGISTERED))
+			continue;
+		dcast_sock_close(path);
+		dcast_path_drop_device(path);
+		snprintf(path->error, sizeof(path->error), "no network device %s",
+			 path->set.device);
 	}
+	mutex_unlock(&host->lock);
+}
+
+/*
+ * Publishes an armed host, or withdraws it (NULL): from then on the notifier knows it. Devices
+ * that left since its paths were made are let go here, for the notifier did not.
+ * Context: process, under dcast_config_lock.
+ */
+void dcast_publish(struct dcast_host *host)
+{
+	rtnl_lock();
+	smp_store_release(&dcast_armed, host);
+	if (host)
+		dcast_paths_let_go(host, NULL);
+	rtnl_unlock();
+}
+
+static int dcast_netdev_event(struct notifier_block *nb, unsigned long event, void *ptr)
+{
+	struct dcast_host *host = dcast_armed; /* changed under RTNL, which is held here */
+
+	if (host && (event == NETDEV_UNREGISTER || event == NETDEV_CHANGENAME))
+		dcast_paths_let_go(host, netdev_notifier_info_to_dev(ptr));
 	return NOTIFY_DONE;
 }
 

@@ -20,14 +20,20 @@
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
+#include <linux/vmstat.h>
 
 /* Locks of stopped processors stay as they are; our own come and go. */
 #define DCAST_PROBE_NS (500 * NSEC_PER_USEC)
 
-static bool dcast_zone_locks_free(void)
+/* Without pages a driver's refill fails, and it queues work: a lock that nothing here looks at. */
+#define DCAST_SPARE_PAGES 64
+
+static bool dcast_zones_usable(void)
 {
 	int node, i;
 
+	if (global_zone_page_state(NR_FREE_PAGES) < DCAST_SPARE_PAGES)
+		return false;
 	for_each_online_node(node) {
 		pg_data_t *pgdat = NODE_DATA(node);
 
@@ -138,7 +144,7 @@ bool dcast_probe_rx_safe(struct dcast_host *host)
 		return false;
 	if (!host->probed_ns || now - host->probed_ns >= DCAST_PROBE_NS) {
 		host->probed_ns = now;
-		host->zones_free = dcast_zone_locks_free();
+		host->zones_usable = dcast_zones_usable();
 	}
-	return host->zones_free;
+	return host->zones_usable;
 }
