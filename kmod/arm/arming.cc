@@ -29,18 +29,44 @@ std::string Hex(const Bytes& bytes) {
       absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
-absl::Status WriteKey(const Files& files, const ArmConfig& config, const HostId& host_id) {
+// What is written of the host itself, gathered before a host that is armed already is let go.
+struct Identity {
+  HostId host_id{};
+  std::string boot_id, hostname;
+  uint16_t key_epoch = 0;
+  Key host_key{};
+};
+
+absl::StatusOr<Identity> GatherIdentity(const Files& files, const ArmConfig& config) {
+  Identity identity;
+  const absl::StatusOr<HostId> host_id = FindHostId(files, config);
+  if (!host_id.ok()) return host_id.status();
+  identity.host_id = *host_id;
+  const absl::StatusOr<std::string> boot_id = files.Read("/proc/sys/kernel/random/boot_id");
+  if (!boot_id.ok()) return boot_id.status();
+  identity.boot_id = *boot_id;
+  identity.hostname = config.hostname.empty() ? files.Read("/proc/sys/kernel/hostname").value_or("")
+                                              : config.hostname;
   ClusterKeys keys = UnauthenticatedKeys();
   if (!config.key_file.empty()) {
     absl::StatusOr<ClusterKeys> loaded = LoadKeyFile(files.Path(config.key_file));
     if (!loaded.ok()) return loaded.status();
     keys = *std::move(loaded);
   }
-  const uint16_t epoch = keys.NewestEpoch();
-  const Key host_key = DeriveHostKey(*keys.Find(epoch), host_id, epoch);
-  absl::Status status = files.Write(Attribute("host_key"), Hex(host_key));
-  status.Update(files.Write(Attribute("key_epoch"), absl::StrCat(epoch)));
-  return status;
+  identity.key_epoch = keys.NewestEpoch();
+  identity.host_key =
+      DeriveHostKey(*keys.Find(identity.key_epoch), identity.host_id, identity.key_epoch);
+  return identity;
+}
+
+// The module would refuse a path without a device, but only after the host was disarmed.
+absl::Status CheckDevices(const Files& files, const ArmConfig& config) {
+  for (const PathConfig& path : config.paths) {
+    if (files.Exists(absl::StrCat("/sys/class/net/", path.device))) continue;
+    return absl::NotFoundError(absl::StrCat("path ", path.name, ": no network device ", path.device,
+                                            "; see `ip link` for the names"));
+  }
+  return absl::OkStatus();
 }
 
 // Where each processor's registers are left when it is stopped.
@@ -85,23 +111,26 @@ absl::Status WritePath(const Files& files, const PathConfig& path) {
   return absl::OkStatus();
 }
 
-absl::Status WriteSettings(const Files& files, const ArmConfig& config) {
-  const absl::StatusOr<HostId> host_id = FindHostId(files, config);
-  if (!host_id.ok()) return host_id.status();
-  const absl::StatusOr<std::string> boot_id = files.Read("/proc/sys/kernel/random/boot_id");
-  if (!boot_id.ok()) return boot_id.status();
-  const std::string hostname = config.hostname.empty()
-                                   ? files.Read("/proc/sys/kernel/hostname").value_or("")
-                                   : config.hostname;
-  absl::Status status = files.Write(Attribute("host_id"), Hex(*host_id));
-  status.Update(files.Write(Attribute("boot_id"), *boot_id));
-  status.Update(files.Write(Attribute("hostname"), hostname));
-  status.Update(WriteKey(files, config, *host_id));
+absl::Status WriteSettings(const Files& files, const ArmConfig& config, const Identity& identity) {
+  absl::Status status = files.Write(Attribute("host_id"), Hex(identity.host_id));
+  status.Update(files.Write(Attribute("boot_id"), identity.boot_id));
+  status.Update(files.Write(Attribute("hostname"), identity.hostname));
+  status.Update(files.Write(Attribute("host_key"), Hex(identity.host_key)));
+  status.Update(files.Write(Attribute("key_epoch"), absl::StrCat(identity.key_epoch)));
   status.Update(WriteCrashNotes(files));
   for (const auto& [name, value] : config.attributes) {
     status.Update(files.Write(Attribute(name), value));
   }
   return status;
+}
+
+absl::Status WriteAll(const Files& files, const ArmConfig& config, const Identity& identity) {
+  if (absl::Status status = Disarm(files); !status.ok()) return status;
+  if (absl::Status status = WriteSettings(files, config, identity); !status.ok()) return status;
+  for (const PathConfig& path : config.paths) {
+    if (absl::Status status = WritePath(files, path); !status.ok()) return status;
+  }
+  return files.Write(Attribute("armed"), "1");
 }
 
 }  // namespace
@@ -133,12 +162,13 @@ absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config) {
 }
 
 absl::Status Arm(const Files& files, const ArmConfig& config) {
-  if (absl::Status status = Disarm(files); !status.ok()) return status;
-  if (absl::Status status = WriteSettings(files, config); !status.ok()) return status;
-  for (const PathConfig& path : config.paths) {
-    if (absl::Status status = WritePath(files, path); !status.ok()) return status;
-  }
-  return files.Write(Attribute("armed"), "1");
+  const absl::StatusOr<Identity> identity = GatherIdentity(files, config);
+  if (!identity.ok()) return identity.status();
+  if (absl::Status status = CheckDevices(files, config); !status.ok()) return status;
+  const absl::Status status = WriteAll(files, config, *identity);
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(), "; `dmesg | grep dumpcast` says more"));
 }
 
 absl::Status Disarm(const Files& files) {

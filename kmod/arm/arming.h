@@ -17,8 +17,9 @@ namespace dumpcast {
 // host_id: config.host_id, or /etc/machine-id. Errors: kFailedPrecondition with the fix.
 [[nodiscard]] absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config);
 
-// Arms, disarming first when the host is armed. REQUIRES: EnsureModule(). Errors: the first
-// write that the module refused; the kernel log says what was wanted.
+// Arms, disarming first when the host is armed. REQUIRES: EnsureModule(). Errors: what is wrong
+// with the host's id, key file or devices, and then an armed host stays armed as it was; or the
+// first write that the module refused, and the kernel log says what was wanted.
 [[nodiscard]] absl::Status Arm(const Files& files, const ArmConfig& config);
 
 // Disarms and removes the paths. Fine when not armed or not loaded.

@@ -81,14 +81,9 @@ bool CheckKernel(const ArmEnvironment& env, const ArmConfig& config, bool advice
 }
 
 absl::Status LoadAndArm(const ArmEnvironment& env, const ArmConfig& config) {
-  absl::Status status = env.ensure_module(env.files, config.module);
+  const absl::Status status = env.ensure_module(env.files, config.module);
   if (!status.ok()) return status;
-  status = Arm(env.files, config);
-  if (!status.ok()) {
-    return absl::Status(status.code(),
-                        absl::StrCat(status.message(), "; `dmesg | grep dumpcast` says more"));
-  }
-  return status;
+  return Arm(env.files, config);
 }
 
 // Gives relays a moment to answer the first heartbeat, so that status has news.
