@@ -113,6 +113,8 @@ void Engine::RestoreBlock(const DumpKey& dump, const BlockKey& key, std::string_
   if (Dump* d = impl_->Find(dump)) d->RestoreBlock(key, encoded);
 }
 
+void Engine::RestoreHost(const RestoredHost& host) { impl_->hosts.Restore(host); }
+
 // ---- packets ----
 
 void Engine::Receive(TimeNs now, const Datagram& datagram) {
@@ -209,6 +211,8 @@ void Engine::Impl::RecordHost(const DumpKey& key, const Hosts::Host& host) {
   op.paths = host.paths;
   op.interval_ms = static_cast<uint32_t>(host.interval_ns / kMillisecond);
   op.disarmed = host.disarmed;
+  op.announce_unix_ns = host.announce_unix_ns;
+  op.former_boots.assign(host.former_boots.begin(), host.former_boots.end());
   shared.store.Add(std::move(op));
 }
 

@@ -34,6 +34,7 @@
 #include "protos/wire/auth.h"
 #include "relay/counters.h"
 #include "relay/engine_config.h"
+#include "relay/hosts.h"
 #include "relay/packets.h"
 #include "relay/verify.h"
 #include "store/ids.h"
@@ -65,6 +66,8 @@ class Engine {
   void RestoreDump(TimeNs now, const RestoredDump& dump);
   // Each stored key of an unsealed or incomplete dump, durable; `encoded` for class 0 only.
   void RestoreBlock(const DumpKey& dump, const BlockKey& key, std::string_view encoded);
+  // What tells a replayed ANNOUNCE from a new one.
+  void RestoreHost(const RestoredHost& host);
 
   // ---- in ----
   void Receive(TimeNs now, const Datagram& datagram);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace dumpcast {
 namespace {
@@ -43,15 +44,18 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
   Id16 boot_id;
   std::memcpy(boot_id.data(), announce.boot_id, boot_id.size());
   const bool goodbye = announce.state == DCAST_ST_GOODBYE;
-  const bool rebooted = host.announced && boot_id != host.boot_id;
-  const bool older = host.announced && dcast_le64(announce.unix_ns) < host.announce_unix_ns;
+  const bool known = host.announced || host.boot_id != Id16{};
+  const bool rebooted = known && boot_id != host.boot_id;
+  const bool older = known && dcast_le64(announce.unix_ns) < host.announce_unix_ns;
   // A clock that was set back, or lost with the battery, is believed of a boot never heard of when
   // nobody else speaks for the host.
-  const bool former = std::find(host.former_boots.begin(), host.former_boots.end(), boot_id) !=
-                      host.former_boots.end();
+  const auto former_boot =
+      std::find(host.former_boots.begin(), host.former_boots.end(), boot_id);
+  const bool former = former_boot != host.former_boots.end();
   const bool silent = now >= host.announced_ns + kSilentIntervals * IntervalOf(host);
   if (older && (goodbye || (rebooted && (former || !silent)))) return Announced::kReplay;
   if (rebooted) {
+    if (former) host.former_boots.erase(former_boot);
     host.former_boots.push_back(host.boot_id);
     if (host.former_boots.size() > kFormerBoots) host.former_boots.pop_front();
   }
@@ -80,6 +84,15 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
   host.paths = announce.paths;
   if (announce.interval_ms != 0) host.interval_ns = dcast_le32(announce.interval_ms) * kMillisecond;
   return what;
+}
+
+void Hosts::Restore(const RestoredHost& restored) {
+  if (hosts_.size() >= kMaxHosts) return;
+  auto host = std::make_unique<Host>();
+  host->boot_id = restored.boot_id;
+  host->former_boots.assign(restored.former_boots.begin(), restored.former_boots.end());
+  host->announce_unix_ns = restored.announce_unix_ns;
+  hosts_.insert_or_assign(restored.host_id, std::move(host));
 }
 
 uint32_t Hosts::PathsHeard(TimeNs now, const Id16& host_id) const {

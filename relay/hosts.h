@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "relay/arbitrate.h"
@@ -15,6 +16,14 @@
 #include "relay/verify.h"
 
 namespace dumpcast {
+
+// What the store has of a host when the relay starts.
+struct RestoredHost {
+  Id16 host_id{};
+  Id16 boot_id{};
+  std::vector<Id16> former_boots;  // oldest first
+  uint64_t announce_unix_ns = 0;
+};
 
 class Hosts {
  public:
@@ -49,9 +58,13 @@ class Hosts {
     kGoodbye,
   };
   // Takes note of an ANNOUNCE. Replays are told by the host's own clock, since a relay that has
-  // just started knows no sequence numbers: of two boots the later clock is the present one.
+  // just started knows no sequence numbers: of two boots the later clock is the present one. Boots
+  // and clock outlive the relay in the host's record.
   // `record` is set when the host's record is to be written.
   Announced NoteAnnounce(TimeNs now, Host& host, const dcast_announce& announce, bool* record);
+
+  // Before the first packet. The host is not armed by that: only an ANNOUNCE does it.
+  void Restore(const RestoredHost& restored);
 
   // Paths heard within three intervals; 0 for an unknown host.
   uint32_t PathsHeard(TimeNs now, const Id16& host_id) const;

@@ -74,6 +74,8 @@ struct StoreOp {
   uint32_t paths = 0;
   uint32_t interval_ms = 0;
   bool disarmed = false;
+  uint64_t announce_unix_ns = 0;
+  std::vector<Id16> former_boots;
 };
 
 // Blocks to fetch from peers; answered by Engine::PeerFetched() with the same id, also when no

@@ -94,6 +94,8 @@ absl::Status Writer::PutHost(const StoreOp& op) {
   record.set_heard_unix_ns(now_unix_ns_());
   record.set_interval_ms(op.interval_ms);
   record.set_disarmed(op.disarmed);
+  record.set_announce_unix_ns(op.announce_unix_ns);
+  for (const Id16& boot_id : op.former_boots) record.add_former_boot_ids(BytesOf(boot_id));
   return store_->PutHost(record);
 }
 
@@ -123,6 +125,15 @@ absl::Status RestoreRecord(const Store& store, const v1::DumpRecord& record, Tim
 }
 
 absl::Status RestoreFromStore(const Store& store, TimeNs now, Engine* engine) {
+  for (const v1::HostRecord& record : store.ListHosts()) {
+    const absl::StatusOr<Id16> host_id = Id16FromBytes(record.host_id());
+    const absl::StatusOr<Id16> boot_id = Id16FromBytes(record.boot_id());
+    if (!host_id.ok() || !boot_id.ok()) continue;  // it is told anew by the next ANNOUNCE
+    RestoredHost host{*host_id, *boot_id, {}, record.announce_unix_ns()};
+    for (const std::string& bytes : record.former_boot_ids())
+      if (const auto former = Id16FromBytes(bytes); former.ok()) host.former_boots.push_back(*former);
+    engine->RestoreHost(host);
+  }
   for (const v1::DumpRecord& record : store.ListDumps()) {
     absl::Status status = RestoreRecord(store, record, now, engine);
     if (!status.ok()) return status;

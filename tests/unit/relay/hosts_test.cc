@@ -148,5 +148,19 @@ TEST_F(HostsTest, TheHostUnheardForLongestIsForgotten) {
   EXPECT_NE(hosts_.Find(id), nullptr);
 }
 
+TEST_F(HostsTest, BootsRememberedOverARestartTellReplays) {
+  Id16 former, present;
+  former.fill(1);
+  present.fill(2);
+  hosts_.Restore({SenderDouble::Dump().host_id, present, {former}, 2000 * kSecond});
+  EXPECT_FALSE(Known().announced) << "only an ANNOUNCE arms a host";
+  EXPECT_EQ(Hear(1, 1000), Announced::kReplay);
+  EXPECT_EQ(Hear(2, 1999, DCAST_ST_GOODBYE), Announced::kReplay);
+  EXPECT_EQ(Hear(2, 2001), Announced::kArmed);
+  // A former boot that speaks now was wrongly taken for former.
+  EXPECT_EQ(Hear(1, 3000), Announced::kRebooted);
+  EXPECT_EQ(Hear(2, 2002), Announced::kReplay);
+}
+
 }  // namespace
 }  // namespace dumpcast

@@ -181,5 +181,20 @@ TEST_F(WriterTest, DeletedDumpsAreDeclinedAfterARestart) {
   EXPECT_EQ(d.Ops(StoreOp::Kind::kPut), 0u);
 }
 
+TEST_F(WriterTest, AnEngineThatGoesOnKnowsFormerBoots) {
+  EngineDouble first;
+  SenderDouble rebooted;
+  rebooted.origin = first.sender.origin + 1;
+  const std::string old = first.sender.Announce(DCAST_ST_ARMED, 1, 1000);
+  first.Receive(old);
+  first.Receive(rebooted.Announce(DCAST_ST_ARMED, 2, 2000));
+  Work(first, kSecond);
+  EngineDouble second;
+  ASSERT_TRUE(RestoreFromStore(*store_, second.now, &second.engine).ok());
+  second.Receive(old);
+  EXPECT_EQ(second.Count(Counter::kReplay), 1u);
+  EXPECT_EQ(second.Count(Counter::kAnnounce), 0u);
+}
+
 }  // namespace
 }  // namespace dumpcast
