@@ -137,10 +137,11 @@ class Cluster:
     # The host.
 
     def send(self, image: Image, *flags: object, dump_id: str | None = None,
-             paths: Sequence[int] | None = None) -> Sender:
+             paths: Sequence[int] | None = None, with_key: bool = True) -> Sender:
         """Crashes the host: starts sending the image, over every bridge by default."""
         argv: list[object] = [
-            binary("dumpcast-send"), "--file", image.path, "--key-file", self.relays.key,
+            binary("dumpcast-send"), "--file", image.path,
+            *(["--key-file", self.relays.key] if with_key else []),
             "--host-id", self.host_id, "--dump-id", dump_id or self.dump_id,
             "--hostname", "crashed.test"]
         for bridge in range(self.net.bridges) if paths is None else paths:
