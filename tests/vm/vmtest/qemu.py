@@ -185,6 +185,9 @@ class Vm:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         stop(self.process)
+        if hasattr(self, "_console_writer"):
+            self._console_writer.join(10)
+            self._console_socket.close()
 
     def kill(self) -> None:
         """SIGKILL to QEMU: as if somebody pulled the guest's plug. The console log stays."""
@@ -192,6 +195,7 @@ class Vm:
         self.process.kill()
         self.process.wait()
         self.process = None
+        self._console_writer.join(10)
 
     # What the guest says and does.
 
@@ -341,8 +345,9 @@ class Vm:
             "-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(self.memory_mib),
             "-smp", str(self.cpus), "-nodefaults", "-display", "none",
             "-action", "reboot=shutdown,shutdown=pause",
-            "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,"
-                        "logfile=console.log",
+            # QEMU waits for us, who write the log: its own logfile= has characters twice
+            # when the socket was full for a moment.
+            "-chardev", "socket,id=console,path=console.sock,server=on,wait=on",
             "-serial", "chardev:console",
             "-chardev", "socket,id=shell,path=shell.sock,server=on,wait=off",
             "-serial", "chardev:shell",
@@ -376,12 +381,13 @@ class Vm:
             log.write(shlex.join(command) + "\n")
             log.flush()
             self.process = spawn(command, cwd=self.workdir, stdout=log, stderr=log)
-        self.qmp = Qmp(self._socket("qmp.sock"))
-        self.shell = Shell(self._socket("shell.sock"))
         self._console_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._console_socket.connect(str(self._socket("console.sock")))
-        # Nobody needs what comes this way (the log file has it), but it must be drained.
-        threading.Thread(target=_drain, args=(self._console_socket,), daemon=True).start()
+        self._console_writer = threading.Thread(
+            target=_write_log, args=(self._console_socket, self.console_path), daemon=True)
+        self._console_writer.start()
+        self.qmp = Qmp(self._socket("qmp.sock"))
+        self.shell = Shell(self._socket("shell.sock"))
         try:
             self.shell.wait_ready(self.boot_timeout_s)
         except HarnessError as error:
@@ -405,7 +411,8 @@ class Vm:
                                f"console:\n{self.console()[-3000:]}")
 
 
-def _drain(source: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while source.recv(65536):
-            pass
+def _write_log(source: socket.socket, path: pathlib.Path) -> None:
+    """Until QEMU ends."""
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as log:
+        while data := source.recv(65536):
+            log.write(data)
