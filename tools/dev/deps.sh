@@ -6,7 +6,7 @@
 # "command?package" is wanted only when the command is missing: it may have come
 # from elsewhere (npm from another repository, say) without being that package.
 declare -A DEPS=(
-  [build]="build-essential cmake ninja-build ccache pkg-config git
+  [build]="build-essential cmake ninja-build ccache pkg-config git help2man
     protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
     librocksdb-dev liblz4-dev libisal-dev libsodium-dev libroaring-dev libspdlog-dev
     libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
