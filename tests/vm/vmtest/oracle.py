@@ -24,6 +24,7 @@ ZEROS = bytes(PAGE)
 # them) with IPv4, ARP or IPv6 in them, or IPv6 multicast (neighbour discovery).
 FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd)",
                    re.DOTALL)
+FRAGMENT = 8  # pages that drivers take at once for frames (SKB_FRAG_PAGE_ORDER)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
 STACK = 4 * PAGE             # THREAD_SIZE
@@ -53,8 +54,9 @@ class Report:
     """What compare() found.
 
     dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
-    unexcused: not dumped although the dump level keeps them. strays: dumped, but not RAM by
-    the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
+    unexcused: not dumped although the dump level keeps them. late: the same, but drivers took
+    them for frames that came in during the dump; they were free before. strays: dumped, but not
+    RAM by the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
     """
 
     equal: int = 0
@@ -63,6 +65,7 @@ class Report:
     not_excluded: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     differing: list[Finding] = dataclasses.field(default_factory=list)
     unexcused: list[Finding] = dataclasses.field(default_factory=list)
+    late: list[Finding] = dataclasses.field(default_factory=list)
     strays: list[int] = dataclasses.field(default_factory=list)
 
     def unexplained(self, patterns: Sequence[str], few: int, small: int) -> list[Finding]:
@@ -81,7 +84,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"equal {self.equal}, differing {len(self.differing)}, missing "
                  f"{sum(self.missing.values())} of them unexcused {len(self.unexcused)}, "
-                 f"strays {len(self.strays)}",
+                 f"late {len(self.late)}, strays {len(self.strays)}",
                  f"dumped by class: {dict(self.dumped)}",
                  f"missing by class: {dict(self.missing)}",
                  f"dumped though excludable: {dict(self.not_excluded)}"]
@@ -127,6 +130,9 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
             report.equal += 1
         else:
             differing[pfn] = got
+    taken = _pointed_at(memory, differing)
+    report.late = [finding for finding in report.unexcused if finding.pfn // FRAGMENT in taken]
+    report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
     report.differing = _explain(memory, _stacks(vmcore, memory), differing)
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
     return report
@@ -134,6 +140,17 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
 
 def _finding(memory: KernelMemory, pfn: int, kind: str) -> Finding:
     return Finding(pfn, kind, memory.kernel_section(pfn), memory.describe(pfn))
+
+
+def _pointed_at(memory: KernelMemory, differing: dict[int, bytes]) -> set[int]:
+    """Numbers of the blocks of FRAGMENT pages that words written during the dump point into."""
+    blocks = set()
+    for pfn, got in differing.items():
+        want = memory.image.page(pfn)
+        for before, after in zip(struct.unpack("<512Q", got), struct.unpack("<512Q", want)):
+            if before != after:
+                blocks.update(page // FRAGMENT for page in memory.pages_pointed_at(after))
+    return blocks
 
 
 def _explain(memory: KernelMemory, stacks: set[int], differing: dict[int, bytes]) -> list[Finding]:
