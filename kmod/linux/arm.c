@@ -116,6 +116,7 @@ static void dcast_host_free(struct dcast_host *host)
 	vfree(host->stack);
 	kvfree(host->map);
 	kvfree(host->log);
+	kvfree(host->hot);
 	kvfree(host->notes);
 	kvfree(host->sock_rx);
 	kvfree_sensitive(host, sizeof(*host));
@@ -185,14 +186,15 @@ static int dcast_arm_buffers(struct dcast_host *host)
 {
 	host->stack = __vmalloc(DCAST_STACK_BYTES, GFP_KERNEL | __GFP_ZERO);
 	host->log = dcast_hold(host, DCAST_LOG_BYTES);
+	host->hot = dcast_hold(host, dcast_hot_bytes());
 	host->notes_cap = dcast_notes_bytes();
 	host->notes = dcast_hold(host, host->notes_cap);
 	host->sock_rx = dcast_hold(host, DCAST_RX_BYTES);
 	host->panic = dcast_run_alloc(host, true);
 	host->armed = dcast_run_alloc(host, false);
 	host->held_bytes += DCAST_STACK_BYTES;
-	if (!host->stack || !host->log || !host->notes || !host->sock_rx || !host->panic ||
-	    !host->armed)
+	if (!host->stack || !host->log || !host->hot || !host->notes || !host->sock_rx ||
+	    !host->panic || !host->armed)
 		return -ENOMEM;
 	return 0;
 }

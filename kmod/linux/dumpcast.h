@@ -4,7 +4,7 @@
  *
  *   configfs.c, configfs_path.c, status.c, held.c   the interface to user space
  *   arm.c                                   everything that a dump needs, prepared
- *   memmap.c filter.c pages.c               which memory there is, which leaves, reading it
+ *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
  *   path.c frame.c tx.c rx.c neighbour.c    packets with nobody's help
  *   probe.c                                 what stopped processors hold
@@ -39,9 +39,11 @@
 #define DCAST_ERROR_BYTES 96
 #define DCAST_STACK_BYTES (32 * 1024)
 #define DCAST_LOG_BYTES	  (256 * 1024)
+#define DCAST_HOT_PAGES	  8192
 #define DCAST_RX_BYTES	  9216
 
 struct elf_prstatus;
+struct dcast_hot;
 
 struct dcast_addr {
 	int family; /* 0: none, AF_INET or AF_INET6 */
@@ -154,6 +156,7 @@ struct dcast_run {
 	u32 notes_len;
 	char *vmcoreinfo;
 	u32 vmcoreinfo_len;
+	const struct dcast_hot *hot;  /* pages of class 1 whatever they are; may be NULL */
 	u64 window_first, window_end; /* only these windows; whole memory: 0, ~0 */
 };
 
@@ -179,6 +182,7 @@ struct dcast_host {
 	struct dcast_run *panic;
 	void *stack;
 	char *log;
+	struct dcast_hot *hot;
 	void *notes;
 	u32 notes_cap;
 	struct pt_regs regs;
@@ -247,6 +251,11 @@ void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window
 int dcast_page_read(u64 pfn, void *dst);
 int dcast_phys_read(phys_addr_t paddr, void *dst, size_t len);
 
+/* hot.c: panic */
+size_t dcast_hot_bytes(void);
+void dcast_hot_find(struct dcast_hot *hot);
+void dcast_hot_classes(const struct dcast_hot *hot, u64 window, u8 cls[DCAST_MAX_WINDOW_PAGES]);
+
 /* notes.c */
 u32 dcast_notes_bytes(void);
 u32 dcast_notes_build(struct dcast_host *host, const struct pt_regs *regs, const char *vmcoreinfo,
@@ -301,6 +310,7 @@ bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 			    const u8 *sender_mac);
 void dcast_probe_begin(struct dcast_host *host, unsigned int count);
 bool dcast_probe_rx_safe(struct dcast_host *host);
+void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count);
 
 /* rim.c */
 void dcast_rim_init(struct dcast_run *run, bool sockets);

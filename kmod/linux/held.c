@@ -5,7 +5,7 @@
  *
  *   0x10f4000-0x10f8000 stack
  *
- * What: settings, map, log, notes, engine, scratch, lz4, vmcoreinfo, stack, ring, packet.
+ * What: settings, map, hot, log, notes, engine, scratch, lz4, vmcoreinfo, stack, ring, packet.
  */
 #include "dumpcast.h"
 
@@ -80,6 +80,7 @@ void dcast_held_print(struct dcast_out_text *out)
 	dcast_print_held(out, "settings", host, sizeof(*host));
 	dcast_print_held(out, "map", host->map, struct_size(host->map, ranges, host->map->nr));
 	dcast_print_held(out, "stack", host->stack, DCAST_STACK_BYTES);
+	dcast_print_held(out, "hot", host->hot, dcast_hot_bytes());
 	dcast_print_held(out, "log", host->log, DCAST_LOG_BYTES);
 	dcast_print_held(out, "notes", host->notes, host->notes_cap);
 	dcast_print_held(out, "packet", host->sock_rx, DCAST_RX_BYTES);

@@ -67,7 +67,8 @@ static void dcast_talk(struct dcast_host *host, u64 now)
 	/* Each line has its own time: the log's time stamps may stand still by now. */
 	if (dcast_sender_phase(s) == DCAST_PHASE_LINGER)
 		pr_emerg("%llu s: all sent, answering %u relays; %u have it all\n",
-			 ms / MSEC_PER_SEC, dcast_relays_known(s, false), dcast_relays_known(s, true));
+			 ms / MSEC_PER_SEC, dcast_relays_known(s, false),
+			 dcast_relays_known(s, true));
 	else if (!total)
 		pr_emerg("%llu s: %llu blocks, %llu.%llu MiB/s, %u of %u paths, %u relays\n",
 			 ms / MSEC_PER_SEC, done, kib_s / 1024, kib_s % 1024 * 10 / 1024,
@@ -125,6 +126,8 @@ static int dcast_dump_begin(struct dcast_host *host)
 	run->log = host->log;
 	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
 	run->map = host->map;
+	dcast_hot_find(host->hot);
+	run->hot = host->hot;
 	memcpy(run->config.dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], DCAST_ID_BYTES);
 	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
 						    ktime_get_real_fast_ns());
@@ -166,7 +169,8 @@ static void dcast_dump_report(struct dcast_host *host)
 			 stats->skipped[i], path->rx_frames, path->rx_ours,
 			 path->locks_broken ? "; its lock was broken" : "");
 	}
-	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks, stats->repeat_symbols);
+	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks,
+		 stats->repeat_symbols);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
 		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
 		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),

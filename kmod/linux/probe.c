@@ -47,7 +47,8 @@ static bool dcast_zones_usable(void)
 	return true;
 }
 
-static void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count)
+/* What a processor runs, and its preemption count. Context: any. */
+void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count)
 {
 	/* 64701838bf05 ("x86/percpu: Move preempt_count next to current_task"), 6.2. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)

@@ -15,10 +15,13 @@ static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW
 {
 	struct dcast_run *run = ctx;
 
-	if (window < run->window_first || window >= run->window_end)
+	if (window < run->window_first || window >= run->window_end) {
 		memset(cls, DCAST_CLASS_EXCLUDED, DCAST_MAX_WINDOW_PAGES);
-	else
-		dcast_window_classes(run->map, run->config.dump_level, window, cls);
+		return;
+	}
+	dcast_window_classes(run->map, run->config.dump_level, window, cls);
+	if (run->hot)
+		dcast_hot_classes(run->hot, window, cls);
 }
 
 static int dcast_rim_page(void *ctx, __u64 pfn, void *dst)
