@@ -188,7 +188,7 @@ struct dcast_host {
 	struct pt_regs regs;
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns;
-	bool may_receive, zones_usable;
+	bool may_receive, may_wake, zones_usable;
 	unsigned int entry_count; /* preemption count when the hook was entered */
 	u8 rx_head[128];
 	u8 rx_payload[DCAST_RX_BYTES] __aligned(8);

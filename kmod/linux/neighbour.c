@@ -3,6 +3,7 @@
  * Answers ARP requests (RFC 826) and neighbour solicitations (RFC 4861) for our addresses.
  * A panicked host's own stack answers none, and without answers neighbours forget it within
  * a minute, and the way back closes.
+ * Context of everything here: panic.
  */
 #include "dumpcast.h"
 

@@ -3,6 +3,8 @@
  * What stopped processors hold. A driver that receives refills its ring from the page and
  * slab allocators, and would wait for ever for a lock of theirs that a stopped processor has.
  *
+ * When memory is short it also wakes kswapd, and needs the scheduler's.
+ *
  * Zones' locks can be looked at. The slab allocator's cannot, from a module. But they are all
  * taken with interrupts off, so that a processor stopped by an interrupt holds none; one
  * stopped by NMI that holds any spinlock has a preemption count, and then the stack that it
@@ -27,6 +29,31 @@
 
 /* Without pages a driver's refill fails, and it queues work: a lock that nothing here looks at. */
 #define DCAST_SPARE_PAGES 64
+
+#define DCAST_HOLDS_ALLOCATOR 1u
+#define DCAST_HOLDS_SCHEDULER 2u
+
+/*
+ * Whether the allocator would wake kswapd, for which it takes a run queue's lock: when no zone
+ * is above its watermark.
+ */
+static bool dcast_memory_short(void)
+{
+	int node, i;
+
+	for_each_online_node(node) {
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &NODE_DATA(node)->node_zones[i];
+
+			if (populated_zone(zone) &&
+			    zone_page_state(zone, NR_FREE_PAGES) >
+				    high_wmark_pages(zone) + zone->lowmem_reserve[ZONE_NORMAL] +
+					    DCAST_SPARE_PAGES)
+				return false;
+		}
+	}
+	return true;
+}
 
 static bool dcast_zones_usable(void)
 {
@@ -60,29 +87,42 @@ void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned
 #endif
 }
 
-/* Parts of the names of functions that run with an allocator's lock held. */
+/* Parts of the names of functions that run with an allocator's lock held, or a scheduler's. */
 /* clang-format off */
 static const char *const dcast_allocators[] = {
 	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
 	"buddy", "free_one_page", "__free_pages",
 };
+static const char *const dcast_schedulers[] = {
+	"sched", "ttwu", "try_to_wake_up", "wake_up", "rq_lock", "balance", "enqueue_task",
+	"dequeue_task", "hrtimer", "timer_",
+};
 /* clang-format on */
 
+static bool dcast_name_has(const char *name, const char *const *parts, unsigned int n)
+{
+	while (n--)
+		if (strstr(name, parts[n]))
+			return true;
+	return false;
+}
+
 /*
- * Whether a stack has a return address into the allocators at or above sp. Old addresses that
- * nothing has overwritten count as well: a false alarm costs the way back, no more. At the end
- * of an interrupt stack is the place where the stack below it goes on.
+ * Whose locks may be held by what runs on this stack: a mask of DCAST_HOLDS_*, by the return
+ * addresses at or above sp. Old addresses that nothing has overwritten count as well: a false
+ * alarm costs the way back, no more. At the end of an interrupt stack is the place where the
+ * stack below it goes on.
  */
-static bool dcast_stack_allocates(unsigned long sp)
+static unsigned int dcast_stack_holds(unsigned long sp)
 {
 	unsigned long value = 0, last = 0, left = 2 * THREAD_SIZE / sizeof(long);
+	unsigned int hops = 0, holds = 0;
 	char name[KSYM_SYMBOL_LEN];
-	unsigned int i, hops = 0;
 
 	for (sp = ALIGN(sp, sizeof(long)); left--; sp += sizeof(long)) {
 		if (get_kernel_nofault(value, (unsigned long *)sp)) {
 			if (hops++ || !last || (last & 7))
-				return false;
+				break;
 			sp = last - sizeof(long);
 			continue;
 		}
@@ -90,15 +130,16 @@ static bool dcast_stack_allocates(unsigned long sp)
 		if (value < __START_KERNEL_map || value >= MODULES_END)
 			continue;
 		sprint_symbol_no_offset(name, value);
-		for (i = 0; i < ARRAY_SIZE(dcast_allocators); i++)
-			if (strstr(name, dcast_allocators[i]))
-				return true;
+		if (dcast_name_has(name, dcast_allocators, ARRAY_SIZE(dcast_allocators)))
+			holds |= DCAST_HOLDS_ALLOCATOR;
+		if (dcast_name_has(name, dcast_schedulers, ARRAY_SIZE(dcast_schedulers)))
+			holds |= DCAST_HOLDS_SCHEDULER;
 	}
-	return false;
+	return holds;
 }
 
-/* Whether a processor that was stopped may hold a lock of the allocators. */
-static bool dcast_cpu_may_allocate(unsigned int cpu)
+/* Whose locks a processor that was stopped may hold. */
+static unsigned int dcast_cpu_holds(unsigned int cpu)
 {
 	const struct task_struct *task;
 	struct elf_prstatus status;
@@ -106,12 +147,13 @@ static bool dcast_cpu_may_allocate(unsigned int cpu)
 
 	dcast_cpu_state(cpu, &task, &count);
 	if (!task || !(count & NMI_MASK))
-		return false;
+		return 0;
 	/* The idle loop has a count of its own. */
 	if ((count & PREEMPT_MASK) <= (is_idle_task(task) ? 1 : 0) && !(count & SOFTIRQ_MASK))
-		return false;
-	return !dcast_note_saved(cpu, &status) ||
-	       dcast_stack_allocates(((struct pt_regs *)&status.pr_reg)->sp);
+		return 0;
+	if (!dcast_note_saved(cpu, &status))
+		return DCAST_HOLDS_ALLOCATOR | DCAST_HOLDS_SCHEDULER;
+	return dcast_stack_holds(((struct pt_regs *)&status.pr_reg)->sp);
 }
 
 /*
@@ -121,16 +163,17 @@ static bool dcast_cpu_may_allocate(unsigned int cpu)
  */
 void dcast_probe_begin(struct dcast_host *host, unsigned int count)
 {
-	unsigned int cpu;
+	unsigned int cpu, holds = 0;
 
-	host->may_receive = true;
-	host->probed_ns = 0;
 	/* panic() itself counts one. */
-	if ((count & PREEMPT_MASK) > 1 && dcast_stack_allocates(host->regs.sp))
-		host->may_receive = false;
+	if ((count & PREEMPT_MASK) > 1)
+		holds |= dcast_stack_holds(host->regs.sp);
 	for_each_present_cpu(cpu)
-		if (cpu != raw_smp_processor_id() && dcast_cpu_may_allocate(cpu))
-			host->may_receive = false;
+		if (cpu != raw_smp_processor_id())
+			holds |= dcast_cpu_holds(cpu);
+	host->probed_ns = 0;
+	host->may_receive = !(holds & DCAST_HOLDS_ALLOCATOR);
+	host->may_wake = !(holds & DCAST_HOLDS_SCHEDULER);
 }
 
 /*
@@ -145,7 +188,8 @@ bool dcast_probe_rx_safe(struct dcast_host *host)
 		return false;
 	if (!host->probed_ns || now - host->probed_ns >= DCAST_PROBE_NS) {
 		host->probed_ns = now;
-		host->zones_usable = dcast_zones_usable();
+		host->zones_usable = dcast_zones_usable() &&
+				     (host->may_wake || !dcast_memory_short());
 	}
 	return host->zones_usable;
 }

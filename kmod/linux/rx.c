@@ -10,6 +10,7 @@
  * Received frames end on napi->rx_list, since GRO is switched off for the device by then,
  * and are taken off before the list is long enough (8) to be handed to the network stack.
  * A driver that bypasses the list meets our rx_handler.
+ * Context of everything here: panic.
  */
 #include "dumpcast.h"
 
