@@ -156,7 +156,8 @@ absl::StatusOr<v1::Dump> Catalog::Describe(const v1::DumpRecord& record) {
   absl::Status status = options_.store->ReadBlockSets(dump, [&](const DumpBlocks& blocks) {
     keys = blocks.held.keys();
     key_sum = blocks.held.key_sum();
-    out.set_blocks_held(blocks.held.blocks());
+    out.set_blocks_held(blocks.expected.known() ? CountExpectedHeld(blocks.expected, blocks.held)
+                                                : blocks.held.blocks());
     out.set_blocks_expected(blocks.expected.blocks());
     out.set_stored_bytes(blocks.held.encoded_bytes());
     AddHolders(dump, blocks, &out);
