@@ -49,8 +49,7 @@ Hosts::Announced Hosts::NoteAnnounce(TimeNs now, Host& host, const dcast_announc
   const bool older = known && dcast_le64(announce.unix_ns) < host.announce_unix_ns;
   // A clock that was set back, or lost with the battery, is believed of a boot never heard of when
   // nobody else speaks for the host.
-  const auto former_boot =
-      std::find(host.former_boots.begin(), host.former_boots.end(), boot_id);
+  const auto former_boot = std::find(host.former_boots.begin(), host.former_boots.end(), boot_id);
   const bool former = former_boot != host.former_boots.end();
   const bool silent = now >= host.announced_ns + kSilentIntervals * IntervalOf(host);
   if (older && (goodbye || (rebooted && (former || !silent)))) return Announced::kReplay;

@@ -97,9 +97,10 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
   app->add_option("--host-id", raw->host_id, "32 hex digits. Default: /etc/machine-id")
       ->group("Who");
   app->add_option("--dump-id", raw->dump_id, "32 hex digits. Default: random")->group("Who");
-  app->add_option("--boot-id", raw->boot_id,
-                  "32 hex digits: the boot that crashed, so that a second sender of a dump says the "
-                  "same. Default: random")
+  app->add_option(
+         "--boot-id", raw->boot_id,
+         "32 hex digits: the boot that crashed, so that a second sender of a dump says the "
+         "same. Default: random")
       ->group("Who");
   app->add_option("--hostname", raw->hostname, "Default: this machine's")->group("Who");
   *seed = app->add_option("--seed", raw->seed,
