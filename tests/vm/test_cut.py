@@ -129,6 +129,26 @@ def test_link_that_is_cut(card, how, part, kernel_of, scratch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("card", (0, 1))
+def test_link_that_is_cut_unseen_while_symbols_are_striped(card, kernel_of, scratch):
+    """Half of what leaves is lost from then on, and the host's card says that all is well."""
+    part = random.Random(SEED).uniform(0.1, 0.6)
+    print(f"DUMPCAST_SEED={SEED}: cut {CARDS[card]} at {part:.0%}")
+    with Scenario(scratch, kernel_of("6.1"), CARDS, 2, relay_count=2, rate_mib_s=2,
+                  arm_extra='mode = "stripe"') as run:
+        run.vm.crash()
+        wait_part(run, part)
+        cut(run, card, "cable")
+        for dump in run.wait_sealed():
+            check_whole(dump)
+        run.vm.wait_reset()
+        said = words.report(run.vm.console())
+        print(f"{said}\n{run.summary()}")
+        assert said.committed and said.relays_done == 2
+        assert said.naks and said.sent_again
+
+
+@pytest.mark.slow
 def test_both_paths_bring_a_block_once(kernel_of, scratch):
     with Scenario(scratch, kernel_of("6.1"), CARDS, 2, relay_count=2) as run:
         run.vm.crash()

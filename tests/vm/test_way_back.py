@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way back two minutes into a dump, when no neighbour remembers the host any more.
+"""The way back two minutes into a dump, when no neighbour remembers the host any more; and none.
 
 A panicked kernel answers neither ARP nor ND: the module's polled receive does. Relays learn
 the host's address anew from it, or their NAKs and COMMITs end in their own kernel.
@@ -83,3 +83,18 @@ def test_neighbours_that_forgot_the_host(series, nic, group, rate_mib_s, kernel_
         assert words.dump_seconds(run.vm.console()) > LATE_S
         assert said.committed and said.relays_done == 2
         assert said.naks and said.sent_again
+
+
+@pytest.mark.slow
+def test_no_way_back_at_all(kernel_of, scratch):
+    """Nothing that a relay says reaches the host: parity and further passes make up for it."""
+    with Scenario(scratch, kernel_of("6.1"), ["virtio-net-pci"], 2, relay_count=1) as run:
+        run.net.drop_replies(True)
+        run.net.set_loss(Loss(percent=1))
+        run.vm.crash()
+        run.wait_sealed()
+        run.vm.wait_reset()
+        assert all(run.net.dropped(relay.index) for relay in run.relays)
+        said = words.report(run.vm.console())
+        print(f"{said}\n{run.summary()}")
+        assert not said.committed and said.ours["net0"] == 0
