@@ -16,7 +16,7 @@ constexpr TimeNs kBusyTickNs = 10 * kMillisecond;  // while packets come
 constexpr TimeNs kIdleTickNs = 100 * kMillisecond;
 constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
 constexpr TimeNs kSealRetryNs = kSecond;
-constexpr TimeNs kStoreFullNs = 2 * kSecond;
+constexpr TimeNs kStoreFullTellNs = 60 * kSecond;
 constexpr uint64_t kMaxCheckedBlocks = 1 << 22;  // 256 GiB: sums of END beyond cost too much
 
 BlockName NameOf(const dcast_hdr& hdr) {
@@ -107,7 +107,7 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
     ++source.duplicates;
     return counters.Add(Counter::kHeld);
   }
-  if (now < shared_->store_full_until_ns ||
+  if (shared_->store_full ||
       shared_->store.pending_bytes() >= shared_->config.store_queue_bytes)
     return counters.Add(Counter::kStoreFull);
   std::optional<Assembler::Block> block;
@@ -121,7 +121,7 @@ void Dump::OnEmpty(TimeNs now, const Verified& packet) {
   const BlockName name = NameOf(packet.hdr);
   const bool repeat = (packet.hdr.flags & DCAST_F_REPEAT) != 0;
   live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
-  if (Holds(name) || now < shared_->store_full_until_ns) return;
+  if (Holds(name) || shared_->store_full) return;
   shared_->counters.Add(Counter::kBlocksEmpty);
   Gain(now, {name.block_class, name.number, 0}, "");
 }
@@ -282,10 +282,15 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
         shared_->Tell(Event::Kind::kDeclined, key_, std::string(status.message()));
         return Decline();
       }
-      if (now >= shared_->store_full_until_ns)
+      if (done.kind == StoreOp::Kind::kOpenDump) {
+        shared_->Tell(Event::Kind::kDiskFull, key_, std::string(status.message()));
+      } else if (shared_->store_full_told_ns == 0 ||
+                 now >= shared_->store_full_told_ns + kStoreFullTellNs) {
         shared_->Tell(Event::Kind::kDiskFull, key_,
                       absl::StrCat("the store refuses blocks: ", status.message()));
-      shared_->store_full_until_ns = now + kStoreFullNs;
+        shared_->store_full_told_ns = now;
+      }
+      shared_->NoteStoreFull(now);
       if (done.kind == StoreOp::Kind::kPut && live_) {
         shared_->counters.Add(Counter::kStoreRefused);
         ++refused_;
@@ -328,6 +333,7 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
       break;
     case StoreOp::Kind::kFlush:
     case StoreOp::Kind::kHost:
+    case StoreOp::Kind::kProbe:
       break;
   }
   wake_ns_ = now;
@@ -460,7 +466,7 @@ void Dump::CheckEnds() {
 void Dump::StepRepair(TimeNs now) {
   Live& live = *live_;
   // Nobody is asked for what the store would refuse.
-  if (now < shared_->store_full_until_ns) return;
+  if (shared_->store_full) return;
   const std::vector<BlockName> missing = live.gaps.Missing(
       now, live.class0, live.held, live.assembler, shared_->config.repair_window_blocks);
   const bool sender_there = heard_ns_ != 0 && !gone_;

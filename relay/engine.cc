@@ -113,7 +113,9 @@ void Engine::RestoreBlock(const DumpKey& dump, const BlockKey& key, std::string_
   if (Dump* d = impl_->Find(dump)) d->RestoreBlock(key, encoded);
 }
 
-void Engine::RestoreHost(const RestoredHost& host) { impl_->hosts.Restore(host); }
+void Engine::RestoreHost(const RestoredHost& host) {
+  impl_->hosts.Restore(host);
+}
 
 // ---- packets ----
 
@@ -251,9 +253,11 @@ void Engine::Impl::OnPeerPacket(TimeNs now, const Verified& packet) {
 Dump* Engine::Impl::FindOrBegin(TimeNs now, const Verified& packet) {
   const DumpKey key = packet.dump();
   if (Dump* dump = Find(key)) return dump;
+  bool again = false;
   if (const auto it = refused.find(key); it != refused.end()) {
     if (now < it->second) return nullptr;
     refused.erase(it);
+    again = true;
   }
   if (Receiving() >= shared.config.max_dumps) {
     if (many_told_ns == 0 || now >= many_told_ns + kDeclinedEventNs) {
@@ -270,11 +274,12 @@ Dump* Engine::Impl::FindOrBegin(TimeNs now, const Verified& packet) {
                                      live, test);
   dump->Open(now);
   const Hosts::Host* host = hosts.Find(key.host_id);
-  shared.Tell(Event::Kind::kDumpBegun, key,
-              absl::StrCat(host != nullptr && host->announced ? host->hostname : "a host",
-                           test   ? " sends a test dump"
-                           : live ? " sends a live dump"
-                                  : " has crashed and sends its memory"));
+  if (!again)
+    shared.Tell(Event::Kind::kDumpBegun, key,
+                absl::StrCat(host != nullptr && host->announced ? host->hostname : "a host",
+                             test   ? " sends a test dump"
+                             : live ? " sends a live dump"
+                                    : " has crashed and sends its memory"));
   return dumps.emplace(key, std::move(dump)).first->second.get();
 }
 
@@ -303,6 +308,12 @@ void Engine::Tick(TimeNs now) {
   for (const auto& [key, dump] : impl_->dumps)
     if (now >= dump->WakeNs()) dump->Tick(now);
   if (!impl_->hellos.empty()) impl_->SendHellos(now);
+  if (shared.store_full && now >= shared.store_probe_ns) {
+    shared.store_probe_ns = kNever;
+    StoreOp op;
+    op.kind = StoreOp::Kind::kProbe;
+    shared.store.Add(std::move(op));
+  }
   if (shared.pace.Update(now, shared.store.pending_bytes())) {
     const uint32_t kib_s = shared.pace.KibPerSecond(impl_->Sending());
     for (const auto& [key, dump] : impl_->dumps) dump->SendPace(now, kib_s);
@@ -310,7 +321,7 @@ void Engine::Tick(TimeNs now) {
 }
 
 TimeNs Engine::WakeNs() const {
-  TimeNs wake = impl_->shared.store.WakeNs();
+  TimeNs wake = std::min(impl_->shared.store.WakeNs(), impl_->shared.store_probe_ns);
   for (const Impl::Hello& hello : impl_->hellos) wake = std::min(wake, hello.due_ns);
   bool sending = false;
   for (const auto& [key, dump] : impl_->dumps) {
@@ -325,6 +336,16 @@ void Engine::StoreDone(TimeNs now, uint64_t op_id, const absl::Status& status) {
   const auto done = shared.store.Report(now, op_id, status);
   if (!done) return;
   if (status.ok()) shared.pace.NoteStored(done->bytes);
+  if (done->kind == StoreOp::Kind::kProbe) {
+    if (!status.ok()) {
+      shared.store_probe_ns = now + Shared::kStoreProbeNs;
+      return;
+    }
+    shared.store_full = false;
+    shared.store_full_told_ns = 0;
+    shared.Tell(Event::Kind::kDiskRoom, {}, "the store takes blocks again");
+    return;
+  }
   if (done->kind == StoreOp::Kind::kFlush) {
     for (const auto& [key, dump] : impl_->dumps) dump->OnStoreDone(now, *done, status);
     return;

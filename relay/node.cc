@@ -24,6 +24,7 @@ namespace {
 constexpr uint16_t kGrpcPort = 26211;
 constexpr TimeNs kInterfacesNs = 5 * kSecond;  // how often new interfaces are looked for
 constexpr TimeNs kMaxSleepNs = kSecond;
+constexpr TimeNs kStoreErrorNs = 60 * kSecond;  // one line for each kind of work
 constexpr size_t kOpsPerBatch = 256;
 
 int64_t UnixNs() {
@@ -95,6 +96,7 @@ absl::Status Node::Init() {
   StoreOptions store_options;
   store_options.path = options_.store_path;
   store_options.min_free_bytes = options_.min_free_bytes;
+  store_options.log = [](const std::string& line) { spdlog::warn("store: {}", line); };
   auto store = Store::Open(store_options);
   if (!store.ok()) return store.status();
   store_ = *std::move(store);
@@ -302,7 +304,9 @@ void Node::WithEngine(const std::function<void(Engine&, TimeNs)>& work) {
 void Node::LogEvents(const std::vector<Event>& events) {
   for (const Event& event : events) {
     const std::string host = ToHex(event.dump.host_id);
-    if (event.dump.dump_id == Id16{}) {
+    if (event.dump == DumpKey{}) {
+      spdlog::log(LevelOf(event.kind), "{}", event.text);
+    } else if (event.dump.dump_id == Id16{}) {
       spdlog::log(LevelOf(event.kind), "{} host={}", event.text, host);
     } else {
       spdlog::log(LevelOf(event.kind), "{} dump={} host={}", event.text, ToHex(event.dump.dump_id),
@@ -354,6 +358,19 @@ void Node::TimerLoop() {
   }
 }
 
+void Node::LogStoreError(StoreOp::Kind kind, const absl::Status& status) {
+  // The engine's events tell of dumps and blocks that were refused.
+  if (status.ok() || kind == StoreOp::Kind::kPut || kind == StoreOp::Kind::kOpenDump ||
+      kind == StoreOp::Kind::kProbe)
+    return;
+  // A disk that stays full fails every second, with another file's name.
+  const TimeNs now = Now();
+  TimeNs& told = store_error_told_ns_[static_cast<size_t>(kind)];
+  if (told != 0 && now < told + kStoreErrorNs) return;
+  told = now;
+  spdlog::error("store: {}", status.ToString());
+}
+
 void Node::WriterLoop() {
   while (true) {
     std::vector<StoreOp> batch;
@@ -369,8 +386,7 @@ void Node::WriterLoop() {
     std::vector<std::pair<uint64_t, absl::Status>> done;
     for (const StoreOp& op : batch) {
       done.emplace_back(op.id, writer_->Do(op));
-      if (!done.back().second.ok() && op.kind != StoreOp::Kind::kPut)
-        spdlog::error("store: {}", done.back().second.ToString());
+      LogStoreError(op.kind, done.back().second);
     }
     WithEngine([&](Engine& engine, TimeNs now) {
       for (const auto& [id, status] : done) engine.StoreDone(now, id, status);

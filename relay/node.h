@@ -11,6 +11,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -63,6 +64,7 @@ class Node final : public ReceiveStatusSource {
   void ReceiveLoop(size_t receiver);
   void TimerLoop();
   void WriterLoop();
+  void LogStoreError(StoreOp::Kind kind, const absl::Status& status);
 
   // Runs `work` on the engine, then takes out what it has and hands it on.
   void WithEngine(const std::function<void(Engine&, TimeNs)>& work);
@@ -93,6 +95,7 @@ class Node final : public ReceiveStatusSource {
 
   std::vector<std::thread> receive_threads_;
   std::thread timer_thread_, writer_thread_;
+  std::map<size_t, TimeNs> store_error_told_ns_;  // by kind of work; the writer's
   bool stopped_ = false;
 };
 

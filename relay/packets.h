@@ -50,8 +50,9 @@ struct StoreOp {
     kPut,       // BlockSink::PutBlock()
     kFlush,     // BlockSink::Flush()
     kCommit,    // write the committed lanes into the record; follows a kFlush that was OK
-    kSeal,  // write the seal and the committed lanes; when complete, follows a kFlush that was OK
-    kHost,  // write the host's record
+    kSeal,   // write the seal and the committed lanes; when complete, follows a kFlush that was OK
+    kHost,   // write the host's record
+    kProbe,  // nothing: OK when the store takes blocks
   };
   Kind kind = Kind::kPut;
   uint64_t id = 0;  // rises by 1
@@ -113,7 +114,8 @@ struct Event {
     kSealedComplete,
     kSealedIncomplete,
     kDeclined,     // packets of a deleted or evicted dump
-    kDiskFull,     // the store refuses new blocks
+    kDiskFull,     // the store refuses a new dump, or blocks
+    kDiskRoom,     // it takes blocks again
     kEndMismatch,  // the sender's count of blocks differs from its own presence
     kBadVersion,   // a newer major version
   };

@@ -35,6 +35,12 @@ struct Shared {
     events.push_back({kind, dump, std::move(text)});
   }
 
+  void NoteStoreFull(TimeNs now) {
+    if (!store_full) store_probe_ns = now + kStoreProbeNs;
+    store_full = true;
+  }
+
+  static constexpr TimeNs kStoreProbeNs = 2 * kSecond;
   const EngineConfig config;
   const std::function<uint64_t()> random;
   Counters counters;
@@ -44,7 +50,11 @@ struct Shared {
   uint64_t next_seq;
   bool has_peers;
   std::vector<Address> peers;
-  TimeNs store_full_until_ns = 0;
+  // The store has refused something. Nobody is asked for blocks then, or a host would be kept from
+  // rebooting by a relay that can take nothing; a probe every few seconds ends it.
+  bool store_full = false;
+  TimeNs store_probe_ns = kNever;  // when to probe; kNever while one is under way
+  TimeNs store_full_told_ns = 0;
 
   std::vector<Reply> replies;
   std::vector<Event> events;

@@ -35,7 +35,10 @@ uint64_t StoreQueue::Add(StoreOp op) {
 }
 
 void StoreQueue::WantFlush() {
-  if (!unflushed_) return;
+  if (unflushed_ && retry_flush_ns_ == kNever) AddFlush();
+}
+
+void StoreQueue::AddFlush() {
   unflushed_ = false;
   unflushed_bytes_ = 0;
   oldest_unflushed_ns_ = urgent_ns_ = retry_flush_ns_ = kNever;
@@ -45,7 +48,7 @@ void StoreQueue::WantFlush() {
 }
 
 std::vector<StoreOp> StoreQueue::Take(TimeNs now) {
-  if (now >= WakeNs()) WantFlush();
+  if (unflushed_ && now >= WakeNs()) AddFlush();
   for (const StoreOp& op : ready_)
     if (op.kind == StoreOp::Kind::kFlush) last_flush_ns_ = now;
   for (const StoreOp& op : ready_)
@@ -74,10 +77,11 @@ std::optional<StoreQueue::Done> StoreQueue::Report(TimeNs now, uint64_t id,
 
 TimeNs StoreQueue::WakeNs() const {
   if (!unflushed_) return kNever;
+  if (retry_flush_ns_ != kNever) return retry_flush_ns_;
   if (unflushed_bytes_ >= config_.flush_bytes) return 0;
   const TimeNs aged =
       oldest_unflushed_ns_ == kNever ? kNever : oldest_unflushed_ns_ + config_.flush_ns;
-  return std::min({aged, urgent_ns_, retry_flush_ns_});
+  return std::min(aged, urgent_ns_);
 }
 
 }  // namespace dumpcast

@@ -24,7 +24,8 @@ class StoreQueue {
   // Adds work; returns its id.
   uint64_t Put(TimeNs now, const DumpKey& dump, const BlockKey& key, std::string encoded);
   uint64_t Add(StoreOp op);
-  // Asks for a flush before anything that is added later; once, however often it is called.
+  // Asks for a flush before anything that is added later; once, however often it is called. After
+  // one that failed only time brings the next.
   void WantFlush();
 
   // A flush is added when it is wanted, when enough is unflushed, or when the oldest unflushed
@@ -51,6 +52,8 @@ class StoreQueue {
   TimeNs WakeNs() const;
 
  private:
+  void AddFlush();
+
   const EngineConfig& config_;
   uint64_t next_id_ = 1;
   uint64_t durable_ = 0;

@@ -31,6 +31,10 @@ absl::Status Writer::Do(const StoreOp& op) {
       return Seal(op);
     case StoreOp::Kind::kHost:
       return PutHost(op);
+    case StoreOp::Kind::kProbe: {
+      std::string why;
+      return store_->accepting(&why) ? absl::OkStatus() : absl::ResourceExhaustedError(why);
+    }
   }
   return absl::InternalError("unknown store work");
 }

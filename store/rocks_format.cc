@@ -3,11 +3,17 @@
 
 #include <fcntl.h>
 #include <rocksdb/cache.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdarg>
+#include <cstdio>
+#include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -23,6 +29,24 @@ uint64_t ReadBigEndian64(std::string_view bytes) {
   for (size_t i = 0; i < 8; i++) value = value << 8 | static_cast<uint8_t>(bytes[i]);
   return value;
 }
+
+// RocksDB's own log file would be one more writer to a full disk, and RocksDB 7.8 as Debian builds
+// it ends the process by an assertion at the first line after one that found no room.
+class Warnings final : public rocksdb::Logger {
+ public:
+  explicit Warnings(std::function<void(const std::string&)> log)
+      : Logger(rocksdb::WARN_LEVEL), log_(std::move(log)) {}
+  using Logger::Logv;
+  void Logv(const char* format, va_list arguments) override {
+    if (!log_) return;
+    std::array<char, 1024> line;
+    vsnprintf(line.data(), line.size(), format, arguments);
+    log_(absl::StrCat("rocksdb: ", line.data()));
+  }
+
+ private:
+  const std::function<void(const std::string&)> log_;
+};
 
 rocksdb::BlockBasedTableOptions TableOptions(size_t block_size, size_t cache_bytes) {
   rocksdb::BlockBasedTableOptions table;
@@ -85,7 +109,7 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
   return value;
 }
 
-rocksdb::DBOptions DatabaseOptions(bool direct_io) {
+rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log) {
   rocksdb::DBOptions db;
   db.create_if_missing = true;
   db.create_missing_column_families = true;
@@ -96,9 +120,7 @@ rocksdb::DBOptions DatabaseOptions(bool direct_io) {
   // Records and the index; small, so that recovery is quick.
   db.max_total_wal_size = 16ull << 20;
   db.bytes_per_sync = 4ull << 20;
-  db.info_log_level = rocksdb::WARN_LEVEL;
-  db.keep_log_file_num = 4;
-  db.max_log_file_size = 4ull << 20;
+  db.info_log = std::make_shared<Warnings>(std::move(log));
   db.stats_dump_period_sec = 0;
   // Flush() has made durable what was promised; what is not in the index would be of no use.
   db.avoid_flush_during_shutdown = true;

@@ -10,6 +10,7 @@
 #include <rocksdb/status.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,8 +49,9 @@ struct IndexValue {
 };
 std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
 
-// Options of the database and its families. direct_io is what the file system can do.
-rocksdb::DBOptions DatabaseOptions(bool direct_io);
+// Options of the database and its families. direct_io is what the file system can do; log gets
+// RocksDB's own warnings, a line each, and may be empty.
+rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log);
 rocksdb::ColumnFamilyOptions RecordFamilyOptions();
 rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options);
 rocksdb::ColumnFamilyOptions IndexFamilyOptions();

@@ -5,6 +5,7 @@
 #include <rocksdb/write_batch.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -19,6 +20,9 @@ namespace {
 using rocks::ToAbsl;
 
 constexpr uint64_t kCheckEveryBytes = 8ull << 20;
+// Kept free whatever was configured: records, the index and RocksDB's own logs must still be
+// written when blocks are refused, so that what is there can be sealed.
+constexpr uint64_t kReserveBytes = 16ull << 20;
 constexpr std::chrono::seconds kCheckEvery{1};
 constexpr std::chrono::seconds kResumeEvery{5};
 
@@ -200,9 +204,10 @@ void RocksStore::RunReclaimer() {
 }
 
 absl::Status RocksStore::Admit(uint64_t bytes) {
-  if (bytes_since_check_.fetch_add(bytes) + bytes >= kCheckEveryBytes || refusing_) {
-    bytes_since_check_ = 0;
-    RefreshHealth(/*force=*/!refusing_);
+  if (refusing_) {
+    RefreshHealth(/*force=*/false);
+  } else if (bytes_since_check_.fetch_add(bytes) + bytes >= check_at_bytes_) {
+    RefreshHealth(/*force=*/true);
   }
   if (!refusing_) return absl::OkStatus();
   absl::MutexLock lock(&health_mu_);
@@ -236,14 +241,19 @@ void RocksStore::RefreshHealth(bool force) const {
     refusing_ = true;
     return;
   }
-  const uint64_t free_bytes = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
-  if (free_bytes < options_.min_free_bytes) {
+  // What is buffered has its place on the disk already.
+  const uint64_t on_disk = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+  const uint64_t free_bytes = on_disk - std::min<uint64_t>(on_disk, unflushed_bytes_);
+  const uint64_t kept_bytes = std::max(options_.min_free_bytes, kReserveBytes);
+  bytes_since_check_ = 0;
+  if (free_bytes < kept_bytes) {
     refuse_reason_ = absl::StrCat("only ", free_bytes >> 20, " MiB are free on the file system of ",
-                                  options_.path, ", ", options_.min_free_bytes >> 20,
+                                  options_.path, ", ", kept_bytes >> 20,
                                   " MiB are kept free: delete dumps or add space");
     refusing_ = true;
     return;
   }
+  check_at_bytes_ = std::min(kCheckEveryBytes, free_bytes - kept_bytes);
   if (write_failed_) {
     if (now - resumed_ < kResumeEvery) return;
     resumed_ = now;

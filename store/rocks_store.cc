@@ -88,7 +88,7 @@ absl::Status RocksStore::OpenDatabase() {
                      "; choose a folder that this user may write"));
   }
   const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
-  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(direct_io);
+  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(direct_io, options_.log);
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {
@@ -278,6 +278,7 @@ absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
   if (TellsExpectation(key)) ExpectFrom(key, encoded, entry.get());
   entry->pending++;
   absl::MutexLock pending_lock(&pending_mu_);
+  unflushed_bytes_ += encoded.size();
   pending_.push_back(
       {entry, dump, key, std::move(index_value), static_cast<uint32_t>(encoded.size())});
   return absl::OkStatus();
@@ -308,6 +309,12 @@ absl::Status RocksStore::Flush() {
     covered.swap(pending_);
   }
   if (covered.empty()) return absl::OkStatus();
+  const auto bytes_of = [](const std::vector<PendingKey>& keys) {
+    uint64_t bytes = 0;
+    for (const PendingKey& key : keys) bytes += key.encoded_len;
+    return bytes;
+  };
+  const uint64_t covered_bytes = bytes_of(covered);
   rocksdb::FlushOptions flush;
   flush.wait = true;
   flush.allow_write_stall = true;
@@ -323,12 +330,14 @@ absl::Status RocksStore::Flush() {
   }
   if (!status.ok()) {
     NoteWriteFailure(status);
+    unflushed_bytes_ -= covered_bytes - bytes_of(covered);
     absl::MutexLock lock(&pending_mu_);
     covered.insert(covered.end(), std::make_move_iterator(pending_.begin()),
                    std::make_move_iterator(pending_.end()));
     pending_ = std::move(covered);
     return status;
   }
+  unflushed_bytes_ -= covered_bytes;
   for (PendingKey& pending : covered) {
     absl::MutexLock lock(&pending.entry->mu);
     pending.entry->blocks.durable.Add(pending.key, pending.encoded_len);

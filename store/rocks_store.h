@@ -133,6 +133,8 @@ class RocksStore final : public Store {
   mutable std::chrono::steady_clock::time_point resumed_ ABSL_GUARDED_BY(health_mu_);
   mutable std::atomic<bool> refusing_{false};
   mutable std::atomic<uint64_t> bytes_since_check_{0};
+  mutable std::atomic<uint64_t> check_at_bytes_{0};  // of the former: look at the disk again
+  std::atomic<uint64_t> unflushed_bytes_{0};         // encoded bytes of pending_
 
   // Ranges of deleted dumps whose space is to be given back, by a thread of their own.
   absl::Mutex reclaim_mu_;

@@ -50,6 +50,8 @@ struct StoreOptions {
   bool direct_io = true;  // falls back when the file system has none
   // Dumps whose block sets are kept in memory once they were asked for. Default: 1024.
   size_t loaded_dumps = 1024;
+  // Gets what the database warns of, a line each. [Threading] From any thread. Default: nobody.
+  std::function<void(const std::string&)> log;
 };
 
 // Thread safety: all methods may be called from any thread.

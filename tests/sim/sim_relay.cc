@@ -161,6 +161,7 @@ void SimRelay::Work() {
         record_.lanes |= op.committed_lanes;
         break;
       case StoreOp::Kind::kHost:
+      case StoreOp::Kind::kProbe:
         break;
     }
     engine_->StoreDone(clock_->now(), op.id, status);

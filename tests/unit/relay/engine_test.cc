@@ -310,6 +310,33 @@ TEST(EngineTest, BlocksThatTheStoreRefusesAreAskedForAgain) {
   EXPECT_GE(d.Replies(DCAST_NAK), 1u);
 }
 
+TEST(EngineTest, AFullStoreAsksNobodyUntilAProbeFindsRoom) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(3));
+  d.Work();
+  d.refuse[StoreOp::Kind::kPut] = d.refuse[StoreOp::Kind::kProbe] =
+      absl::ResourceExhaustedError("full");
+  for (unsigned w = 0; w < 3; ++w) d.Receive(d.sender.Symbols(1, w, SenderDouble::Page(w)));
+  d.Work();
+  const auto linger = [&d](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      d.Receive(d.sender.End());
+      d.Run(100 * kMillisecond);
+    }
+  };
+  linger(200);
+  // A host that hears NAKs goes on answering and does not reboot.
+  EXPECT_EQ(d.Replies(DCAST_NAK), 0u);
+  EXPECT_GE(d.Ops(StoreOp::Kind::kProbe), 5u);
+  EXPECT_LE(d.Ops(StoreOp::Kind::kProbe), 11u);
+  EXPECT_EQ(d.Events(Event::Kind::kDiskFull), 1u);
+  EXPECT_EQ(d.Events(Event::Kind::kDiskRoom), 0u);
+  d.refuse.clear();
+  linger(50);
+  EXPECT_EQ(d.Events(Event::Kind::kDiskRoom), 1u);
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u);
+}
+
 TEST(EngineTest, TooManyDumpsAreDeclined) {
   EngineConfig config = EngineDouble::Config();
   config.max_dumps = 1;
