@@ -107,8 +107,7 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
     ++source.duplicates;
     return counters.Add(Counter::kHeld);
   }
-  if (shared_->store_full ||
-      shared_->store.pending_bytes() >= shared_->config.store_queue_bytes)
+  if (shared_->store_full || shared_->store.pending_bytes() >= shared_->config.store_queue_bytes)
     return counters.Add(Counter::kStoreFull);
   std::optional<Assembler::Block> block;
   if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate)

@@ -11,7 +11,6 @@
 #include <deque>
 #include <functional>
 #include <map>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>

@@ -135,7 +135,8 @@ absl::Status RestoreFromStore(const Store& store, TimeNs now, Engine* engine) {
     if (!host_id.ok() || !boot_id.ok()) continue;  // it is told anew by the next ANNOUNCE
     RestoredHost host{*host_id, *boot_id, {}, record.announce_unix_ns()};
     for (const std::string& bytes : record.former_boot_ids())
-      if (const auto former = Id16FromBytes(bytes); former.ok()) host.former_boots.push_back(*former);
+      if (const auto former = Id16FromBytes(bytes); former.ok())
+        host.former_boots.push_back(*former);
     engine->RestoreHost(host);
   }
   for (const v1::DumpRecord& record : store.ListDumps()) {
