@@ -4,8 +4,8 @@
  *
  * The driver's NAPI poll function is called as netpoll does, with NAPI_STATE_NPSVC set, so
  * that it neither re-enables its interrupt nor takes itself off a list. With a budget of 0
- * drivers complete transmissions only. With a budget they receive, which refills the ring
- * from the page allocator: that is allowed only while dcast_probe_rx_safe() says so.
+ * drivers complete transmissions only, or should. With a budget they receive, which refills
+ * the ring from the page allocator: that is allowed only while dcast_probe_rx_safe() says so.
  *
  * Received frames end on napi->rx_list, since GRO is switched off for the device by then,
  * and are taken off before the list is long enough (8) to be handed to the network stack.
@@ -188,6 +188,23 @@ static void dcast_poll_napi(struct dcast_host *host, struct dcast_path *path,
 }
 
 /*
+ * Whether polling this context without a budget is wanted. With contexts of their own for
+ * transmission (netif_napi_add_tx() marks them) the others are left alone: virtio_net refills
+ * its receive ring even with a budget of 0.
+ */
+static bool dcast_napi_may_send(const struct net_device *dev, const struct napi_struct *napi)
+{
+	const struct napi_struct *other;
+
+	if (test_bit(NAPI_STATE_NO_BUSY_POLL, &napi->state))
+		return true;
+	list_for_each_entry(other, &dev->napi_list, dev_list)
+		if (test_bit(NAPI_STATE_NO_BUSY_POLL, &other->state))
+			return false;
+	return true;
+}
+
+/*
  * Completes what was sent on the path's device, and receives when that is safe. Cheap when
  * called often: it looks at the card at most once in DCAST_POLL_NS, unless the ring is short.
  * Context: panic; bottom halves off.
@@ -212,7 +229,8 @@ void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 		path->rx_skipped++;
 	dcast_poll_controller(path);
 	list_for_each_entry(napi, &dev->napi_list, dev_list)
-		dcast_poll_napi(host, path, napi, budget);
+		if (budget || dcast_napi_may_send(dev, napi))
+			dcast_poll_napi(host, path, napi, budget);
 }
 
 /*
