@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 
 from .kernels import Kernel
-from .util import REPO, HarnessError, run
+from .util import REPO, HarnessError, locked, run
 
 WHERE = {"dumpcast-relay": "relay", "dumpcast": "client", "dumpcast-arm": "kmod/arm",
          "dumpcast-send": "kmod/core/send"}
@@ -32,3 +33,15 @@ def kmod(kernel: Kernel) -> pathlib.Path:
     if not path.is_file():
         raise HarnessError(f"./dev kmod --kernel {kernel.release} printed {path}: no such file")
     return path
+
+
+def panicker(kernel: Kernel) -> pathlib.Path:
+    """tests/vm/panicker built for a kernel: a module that panics while a lock is held."""
+    out = REPO / "build" / "panicker" / kernel.release
+    with locked(out / ".lock"):
+        for source in (REPO / "tests" / "vm" / "panicker").glob("[Kp]*"):
+            if not (out / source.name).exists() or \
+                    (out / source.name).read_bytes() != source.read_bytes():
+                shutil.copy(source, out)
+        run(["make", "-C", kernel.headers(), f"M={out}", "W=1", "modules"], timeout=600)
+    return out / "panicker.ko"

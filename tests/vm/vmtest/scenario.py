@@ -56,6 +56,7 @@ class Scenario:
     armed: bool = True  # else the test arms it
     cmdline: str = ""  # more of the kernel's
     guest_binaries: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    guest_kmods: Sequence[pathlib.Path] = ()
     guest_files: Mapping[str, pathlib.Path | str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class Scenario:
         self.relays = self._stack.enter_context(
             Relays(self.net, self.folder / "relays", self.relay_flags))
         guest = Guest(
-            self.kernel, kmods=[kmod],
+            self.kernel, kmods=[kmod, *self.guest_kmods],
             binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm"), **self.guest_binaries},
             files={"/etc/dumpcast/arm.toml": arm_toml(len(self.nics), self.level, self.rate_mib_s,
                                                       self.arm_extra, self.group),
