@@ -102,16 +102,17 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
   const bool repeat = (hdr.flags & DCAST_F_REPEAT) != 0;
   live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
   if (repeat) live_->repair.NoteRepeat(now);
-  Source& source = sources_[{dcast_le64(hdr.origin), hdr.path}];
+  const auto source = sources_.find({dcast_le64(hdr.origin), hdr.path});
   if (Holds(name)) {
-    ++source.duplicates;
+    if (source != sources_.end()) ++source->second.duplicates;
     return counters.Add(Counter::kHeld);
   }
   if (shared_->store_full || shared_->store.pending_bytes() >= shared_->config.store_queue_bytes)
     return counters.Add(Counter::kStoreFull);
   std::optional<Assembler::Block> block;
-  if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate)
-    ++source.duplicates;
+  if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate &&
+      source != sources_.end())
+    ++source->second.duplicates;
   if (block) Gain(now, block->key, std::move(block->encoded));
 }
 

@@ -41,7 +41,8 @@ class Engine::Impl {
   void Accept(TimeNs now, const Verified& packet);
   void OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& packet);
   void OnPeerPacket(TimeNs now, const Verified& packet);
-  void OnDumpPacket(TimeNs now, const Verified& packet);
+  // `old`: so far behind its path's newest that it may well be a replay.
+  void OnDumpPacket(TimeNs now, const Verified& packet, bool old);
   void RecordHost(const DumpKey& key, const Hosts::Host& host);
   void SayHello(TimeNs now, const Verified& packet);
   void SendHellos(TimeNs now);
@@ -155,7 +156,7 @@ void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
                                       packet.hdr.lane, dcast_le64(packet.hdr.seq));
   if (seq == SeqVerdict::kSeen || late) return counters.Add(Counter::kReplay);
   if (packet.verdict == Counter::kAnnounce) return OnAnnounce(now, host, packet);
-  OnDumpPacket(now, packet);
+  OnDumpPacket(now, packet, seq == SeqVerdict::kOld);
 }
 
 void Engine::Impl::OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& packet) {
@@ -283,14 +284,16 @@ Dump* Engine::Impl::FindOrBegin(TimeNs now, const Verified& packet) {
   return dumps.emplace(key, std::move(dump)).first->second.get();
 }
 
-void Engine::Impl::OnDumpPacket(TimeNs now, const Verified& packet) {
+void Engine::Impl::OnDumpPacket(TimeNs now, const Verified& packet, bool old) {
   shared.counters.Add(packet.verdict);
   Dump* dump = FindOrBegin(now, packet);
   if (dump == nullptr) {
     if (packet.verdict == Counter::kSymbol) shared.counters.Add(Counter::kDeclined);
     return;
   }
-  if (dump->state() != Dump::State::kDeclined) dump->NoteSource(now, packet);
+  // What an old packet brings is as good as ever, but it does not show that the host lives, nor
+  // where it is: replies would follow whoever replays.
+  if (dump->state() != Dump::State::kDeclined && !old) dump->NoteSource(now, packet);
   switch (packet.verdict) {
     case Counter::kSymbol:
       return dump->OnSymbol(now, packet);

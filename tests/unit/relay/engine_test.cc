@@ -184,6 +184,37 @@ TEST(EngineTest, OwnPacketsAreNotBelieved) {
   EXPECT_TRUE(d.engine.ListDumps().empty());
 }
 
+TEST(EngineTest, RepliesDoNotFollowAReplay) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(4));
+  const std::string old = d.sender.Symbol(1, 0, SenderDouble::Page(0), 0);
+  d.Receive(old);
+  for (uint64_t i = 0; i <= SeqWindow::kBits; ++i)
+    d.Receive(d.sender.Symbol(1, 1, SenderDouble::Page(1), 0));
+  d.Receive(d.sender.End());
+  const Address host = d.from;
+  d.from.ifindex = 99;
+  d.Receive(old);
+  d.Run(kSecond);
+  ASSERT_GE(d.Replies(DCAST_NAK), 1u);
+  for (const Reply& reply : d.replies) EXPECT_EQ(reply.to, host);
+}
+
+TEST(EngineTest, AReplayDoesNotKeepAHostAlive) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(4));
+  const std::string old = d.sender.Symbol(1, 0, SenderDouble::Page(0), 0);
+  d.Receive(old);
+  for (uint64_t i = 0; i <= SeqWindow::kBits; ++i)
+    d.Receive(d.sender.Symbol(1, 1, SenderDouble::Page(1), 0));
+  for (int i = 0; i < 200; ++i) {
+    d.Receive(old);
+    d.Run(100 * kMillisecond);
+  }
+  EXPECT_TRUE(d.View().sealed);
+  EXPECT_EQ(d.Events(Event::Kind::kSealedIncomplete), 1u);
+}
+
 // ---- incomplete dumps ----
 
 TEST(EngineTest, SilentHostIsSealedIncompleteWithAReason) {
