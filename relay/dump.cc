@@ -50,7 +50,9 @@ void Dump::Open(TimeNs now) {
 
 void Dump::Restore(TimeNs now, State state, uint64_t committed_lanes) {
   state_ = state;
-  committed_ = committed_lanes;
+  // One that replication completed was never committed lane by lane; all of it is durable.
+  const bool whole = state == State::kComplete && committed_lanes == 0;
+  committed_ = whole ? ~uint64_t{0} : committed_lanes;
   begun_ns_ = progress_ns_ = now;
   if (state == State::kComplete || state == State::kDeclined) live_.reset();
   wake_ns_ = now;

@@ -246,13 +246,12 @@ void Node::OnReplicated(const DumpKey& dump, const std::vector<FetchedBlock>& bl
 void Node::OnReplicatedSeal(const DumpKey& dump, bool complete) {
   const auto record = store_->GetDump(dump);
   WithEngine([&](Engine& engine, TimeNs now) {
-    if (complete) {
-      engine.SealedByReplication(now, dump);
-    } else if (record.ok() && !engine.GetDump(dump)) {
-      // Should its host be heard again, the engine goes on from here.
+    if (record.ok() && !engine.GetDump(dump)) {
+      // Should its host be heard again, the engine goes on from here, with the host's key.
       const absl::Status status = RestoreRecord(*store_, *record, now, &engine);
       if (!status.ok()) spdlog::error("{}: {}", dump.ResourceName(), status.ToString());
     }
+    if (complete) engine.SealedByReplication(now, dump);
   });
 }
 

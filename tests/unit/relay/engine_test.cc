@@ -215,6 +215,22 @@ TEST(EngineTest, AReplayDoesNotKeepAHostAlive) {
   EXPECT_EQ(d.Events(Event::Kind::kSealedIncomplete), 1u);
 }
 
+TEST(EngineTest, ADumpThatPeersCompletedIsCommittedToItsHost) {
+  EngineDouble d;
+  RestoredDump record;
+  record.key = SenderDouble::Dump();
+  record.key_epoch = SenderDouble::kEpoch;
+  record.sealed = record.complete = true;
+  d.engine.RestoreDump(d.now, record);
+  d.engine.SealedByReplication(d.now, record.key);
+  d.Receive(d.sender.End());
+  d.Run(100 * kMillisecond);
+  ASSERT_GE(d.Replies(DCAST_COMMIT), 1u);
+  dcast_commit commit;
+  std::memcpy(&commit, d.replies.back().payload.data() + sizeof(dcast_hdr), sizeof(commit));
+  EXPECT_EQ(dcast_le64(commit.lane_mask) & 1, 1u);
+}
+
 // ---- incomplete dumps ----
 
 TEST(EngineTest, SilentHostIsSealedIncompleteWithAReason) {
