@@ -99,10 +99,10 @@ class Cluster:
     """
 
     def __init__(self, folder: pathlib.Path, relays: int = 3, bridges: int = 2,
-                 flags: Sequence[str] = (), absent: Sequence[int] = ()) -> None:
+                 flags: Sequence[str] = (), absent: Sequence[int] = (), mtu: int = 1500) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.net = HostNet(bridges, relays)
+        self.net = HostNet(bridges, relays, mtu)
         self.relays = Relays(self.net, folder / "relays", flags)
         self.absent = set(absent)
         self.host_id, self.dump_id = secrets.token_hex(16), secrets.token_hex(16)
