@@ -4,8 +4,8 @@
 # ./dev test: every runner, one table, one last line.
 
 TEST_PARTS=(lint unit sim cluster kmod vm helm)
-# What runs when no part is named. cluster has no tests yet.
-TEST_DEFAULT=(lint unit sim kmod vm helm)
+# What runs when no part is named.
+TEST_DEFAULT=(lint unit sim cluster kmod vm helm)
 
 help_test() {
   cat <<END
