@@ -326,7 +326,7 @@ absl::Status RocksStore::Flush() {
       return tombstones_.contains(pending.dump);
     });
     // The index comes after what it points at; with it, the blocks are held for good.
-    if (status.ok() && !covered.empty()) status = WriteIndex(covered);
+    if (status.ok()) status = WriteIndex(covered);
   }
   if (!status.ok()) {
     NoteWriteFailure(status);
