@@ -22,9 +22,13 @@ PHDR = struct.Struct("<IIQQQQQQ")  # type, flags, offset, vaddr, paddr, filesz, 
 
 
 class Vmcore:
-    """What both formats answer: page(pfn) is 4096 bytes, or None when the file does not have it."""
+    """What both formats answer: page(pfn) is 4096 bytes, or None when the file does not have it.
+
+    notes: (owner, type, content) of each ELF note.
+    """
 
     incomplete = False
+    notes: list[tuple[str, int, bytes]]
 
     def page(self, pfn: int) -> bytes | None:
         raise NotImplementedError
