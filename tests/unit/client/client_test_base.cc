@@ -41,12 +41,19 @@ Ran ClientTest::Run(std::vector<std::string> args, const std::vector<const FakeR
     return it->second;
   };
   env.now = [this] { return now_; };
-  env.sleep = [this](absl::Duration pause) {
+  const auto sync = [&relays] {
+    for (const FakeRelay* relay : relays) relay->Sync();
+  };
+  env.sleep = [this, sync](absl::Duration pause) {
     now_ += pause;
     pauses_.push_back(pause);
+    sync();
     if (on_pause_) on_pause_();
+    sync();
   };
+  sync();
   const ExitCode code = RunCli(args, env);
+  sync();
   return {code, out.str(), err.str()};
 }
 

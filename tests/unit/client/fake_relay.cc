@@ -77,7 +77,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
 
   Status ListDumps(ServerContext*, const v1::ListDumpsRequest* request,
                    v1::ListDumpsResponse* response) override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(relay_.mutex_);
     ++relay_.calls;
     relay_.lists.push_back(*request);
     if (!relay_.down.ok()) return relay_.down;
@@ -94,7 +94,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
   }
 
   Status GetDump(ServerContext*, const v1::GetDumpRequest* request, v1::Dump* dump) override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(relay_.mutex_);
     ++relay_.calls;
     if (!relay_.down.ok()) return relay_.down;
     return Find(request->name(), dump);
@@ -105,7 +105,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
     View view;
     std::optional<Fault> fault;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(relay_.mutex_);
       ++relay_.calls;
       relay_.reads.push_back(*request);
       if (!relay_.down.ok()) return relay_.down;
@@ -127,7 +127,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
 
   Status ReadLog(ServerContext*, const v1::ReadLogRequest* request,
                  grpc::ServerWriter<v1::ReadLogResponse>* writer) override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(relay_.mutex_);
     ++relay_.calls;
     if (!relay_.down.ok()) return relay_.down;
     v1::Dump dump;
@@ -156,7 +156,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
     std::vector<v1::WatchDumpsResponse> events;
     bool stay = false;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(relay_.mutex_);
       ++relay_.calls;
       relay_.watches.push_back(*request);
       if (!relay_.down.ok()) return relay_.down;
@@ -175,7 +175,7 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
 
   Status DeleteDump(ServerContext*, const v1::DeleteDumpRequest* request,
                     v1::DeleteDumpResponse*) override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(relay_.mutex_);
     ++relay_.calls;
     if (!relay_.delete_status.ok() && !request->force()) return relay_.delete_status;
     v1::Dump dump;
@@ -229,14 +229,13 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
       }
       if (!writer->Write(chunk)) return Status::CANCELLED;
       offset = end;
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(relay_.mutex_);
       if (relay_.after_chunk) relay_.after_chunk(offset);
     } while (offset < view.bytes.size());
     return Status::OK;
   }
 
   FakeRelay& relay_;
-  std::mutex mutex_;
 };
 
 class FakeRelay::HostsService final : public v1::Hosts::Service {
@@ -245,6 +244,7 @@ class FakeRelay::HostsService final : public v1::Hosts::Service {
 
   Status ListHosts(ServerContext*, const v1::ListHostsRequest* request,
                    v1::ListHostsResponse* response) override {
+    const std::lock_guard lock(relay_.mutex_);
     if (!relay_.down.ok()) return relay_.down;
     const size_t first = request->page_token().empty() ? 0 : std::stoul(request->page_token());
     const size_t last =

@@ -60,7 +60,9 @@ class FakeRelay final {
   // Ends every call and refuses new ones, as a killed relay does.
   void Stop();
 
-  // All below are set while no call runs, or in after_chunk.
+  // All below are set while no call runs, or in after_chunk; ClientTest calls Sync() before and
+  // after each command, which orders them with the calls for the thread sanitizer, too.
+  void Sync() const { const std::lock_guard lock(mutex_); }
   std::vector<v1::Dump> dumps;  // newest first
   std::vector<v1::Host> hosts;
   std::map<std::string, View> views;  // by format: "elf", "kdump"
@@ -91,6 +93,7 @@ class FakeRelay final {
   class DumpsService;
   class HostsService;
 
+  mutable std::mutex mutex_;
   std::unique_ptr<DumpsService> dumps_service_;
   std::unique_ptr<HostsService> hosts_service_;
   std::unique_ptr<grpc::Server> server_;

@@ -8,6 +8,7 @@
 
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <thread>
 
 #include "dumpcast/v1/dumps.grpc.pb.h"
@@ -55,7 +56,10 @@ class ServerTest : public ::testing::Test {
     options.relay_name = "relay-a";
     options.listen = {"127.0.0.1:0"};
     options.now_unix_ns = [] { return kNow; };
-    options.on_delete = [this](const DumpKey& dump) { deleted_.push_back(dump); };
+    options.on_delete = [this](const DumpKey& dump) {
+      const std::lock_guard lock(deleted_mu_);
+      deleted_.push_back(dump);
+    };
     server_ = *StartServer(options);
     channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->ports()[0]),
                                    grpc::InsecureChannelCredentials());
@@ -115,6 +119,11 @@ class ServerTest : public ::testing::Test {
   TempDir dir_;
   std::unique_ptr<Store> store_;
   FakeReceiver receiver_;
+  std::vector<DumpKey> Deleted() {
+    const std::lock_guard lock(deleted_mu_);
+    return deleted_;
+  }
+  std::mutex deleted_mu_;
   std::vector<DumpKey> deleted_;
   std::unique_ptr<ApiServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
@@ -389,10 +398,10 @@ TEST_F(ServerTest, DeletingNeedsForceWhileReceiving) {
     return dumps_->DeleteDump(&context, request, &response);
   };
   EXPECT_EQ(call().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_TRUE(deleted_.empty());
+  EXPECT_TRUE(Deleted().empty());
   request.set_force(true);
   EXPECT_TRUE(call().ok());
-  EXPECT_EQ(deleted_, std::vector<DumpKey>{dump});
+  EXPECT_EQ(Deleted(), std::vector<DumpKey>{dump});
   EXPECT_EQ(call().error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(List("", 0, "").dumps_size(), 0);
   request.set_name("hosts/-/dumps/02");
