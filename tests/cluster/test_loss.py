@@ -29,3 +29,16 @@ def test_lossy_paths(cluster, image, loss, record_property):
         record_property("sender", sender.summary())
         print(sender.words())
         c.check_views(image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [pytest.param(loss, id=name(loss)) for loss in [*RANDOM, BURSTS]])
+def test_lossy_single_path(cluster, image, loss):
+    """No other path has what this one loses: parity, peers and NAKs must bring it."""
+    with cluster(relays=3, bridges=1) as c:
+        c.net.set_loss(loss)
+        sender = c.send(image)
+        assert sender.wait() == 0, c.words()
+        c.wait_state()
+        print(sender.words())
+        c.check_views(image)
