@@ -48,6 +48,20 @@ def kernel_of():
     return find
 
 
+@pytest.fixture(scope="session")
+def vmlinux_of(request):
+    """Kernel -> its vmlinux with debug info. --all fetches it (1 GB); else a test without is skipped."""
+
+    def find(kernel: kernels.Kernel) -> pathlib.Path:
+        path = kernel.vmlinux(fetch=request.config.getoption("--all"))
+        if path is None:
+            pytest.skip(f"crash and drgn need the debug package of {kernel.release} (1 GB): --all, or "
+                        f"python3 -m vmtest.kernels --debug {kernel.release}, fetches it")
+        return path
+
+    return find
+
+
 @pytest.fixture
 def scratch():
     """A folder of this test's own, removed at its end: memory images are too big to keep."""

@@ -36,7 +36,7 @@ def wait_part(run: Scenario, part: float) -> float:
     ("6.1", "virtio-net-pci"),
     pytest.param("6.12", "e1000e", marks=pytest.mark.slow),
 ])
-def test_host_that_is_gone_half_way(series, nic, kernel_of, scratch):
+def test_host_that_is_gone_half_way(series, nic, kernel_of, vmlinux_of, scratch):
     kernel = kernel_of(series)
     flags = ["--silent-after", "3s", "--seal-after", "4s"]
     # Page cache is dumped at this level, last: as on most hosts, the kernel's own memory is
@@ -74,9 +74,9 @@ def test_host_that_is_gone_half_way(series, nic, kernel_of, scratch):
         if series == "6.1":  # newer than makedumpfile 1.7.2 otherwise
             assert "sysrq triggered crash" in tools.dump_dmesg(scratch / "vmcore-any.elf")
 
-        vmlinux = kernel.vmlinux(fetch=False)
-        if vmlinux is None:
-            pytest.skip(f"crash opens it, too: needs vmtest.kernels --debug {series}")
+        if series != "6.1":  # newer than Debian 12's crash
+            return
+        vmlinux = vmlinux_of(kernel)
         for form in ("elf", "kdump"):
             said = tools.crash(vmlinux, scratch / f"vmcore-any.{form}", ["log", "sys", "bt"])
             assert "sysrq triggered crash" in said["log"], form
@@ -85,12 +85,8 @@ def test_host_that_is_gone_half_way(series, nic, kernel_of, scratch):
 
 
 def check_whole(dump: dict) -> int:
-    """Blocks that a relay holds of a complete dump.
-
-    It may hold one more than presence named: a window with nothing but free pages, of which a
-    driver has taken one for a reply since.
-    """
-    assert int(dump["blocks_held"]) >= int(dump["blocks_expected"]) > 0, dump
+    """Blocks that a relay holds of a complete dump."""
+    assert int(dump["blocks_held"]) == int(dump["blocks_expected"]) > 0, dump
     return int(dump["blocks_held"])
 
 

@@ -79,11 +79,9 @@ def test_dump_equals_the_hypervisors_memory(series, nic, cpus, kernel_of, scratc
                 assert missing == theirs[kind], (kind, missing, theirs)
 
 
-def test_debuggers_open_both_formats(kernel_of, scratch, request):
+def test_debuggers_open_both_formats(kernel_of, scratch, vmlinux_of):
     kernel = kernel_of("6.1")
-    vmlinux = kernel.vmlinux(fetch=request.config.getoption("--all"))
-    if vmlinux is None:
-        pytest.skip("needs the 6.1 debug package, which --all fetches (1 GB)")
+    vmlinux = vmlinux_of(kernel)
     with Scenario(scratch, kernel, ["virtio-net-pci"], 2, relay_count=1) as run:
         run.crash()
         run.wait_sealed()

@@ -61,11 +61,11 @@ def crashed(request, crashes):
 def crash_once(series: str, kernel: kernels.Kernel):
     """Boots, uses both networks and some memory, panics, and keeps the memory."""
     with util.scratch_dir() as folder, Net(relays=1) as network:
-        initramfs = Guest(kernel, files={"/root/hello": "hello\n"}).build(folder / "initramfs")
+        initramfs = Guest(kernel, files={"/srv/hello": "hello\n"}).build(folder / "initramfs")
         with Vm(kernel, initramfs, folder / "vm", network, ["virtio-net-pci", "e1000e"], cpus=2,
                 cmdline="panic=1") as vm:
             assert vm.sh("uname -r") == (0, kernel.release + "\n")
-            assert vm.sh("cat /root/hello; echo oops >&2; exit 3") == (3, "hello\noops\n")
+            assert vm.sh("cat /srv/hello; echo oops >&2; exit 3") == (3, "hello\noops\n")
             for bridge in range(2):
                 vm.sh(f"ping -c 1 -W 10 {network.relay_address(0, bridge)}", check=True)
                 vm.sh(f"ping -c 1 -W 10 {network.relay_address(0, bridge, v6=True)}", check=True)
@@ -160,10 +160,8 @@ def test_dmesg_of_makedumpfile_shows_the_panic(crashed):
 
 
 @only_6_1
-def test_crash_and_drgn_open_what_was_saved(crashed, kernel_of):
-    vmlinux = kernel_of("6.1").vmlinux(fetch=False)
-    if vmlinux is None:
-        pytest.skip("needs the 6.1 debug package: python3 -m vmtest.kernels --debug 6.1")
+def test_crash_and_drgn_open_what_was_saved(crashed, kernel_of, vmlinux_of):
+    vmlinux = vmlinux_of(kernel_of("6.1"))
     filtered = tools.makedumpfile(crashed.elf, LEVEL).path
     said = tools.crash(vmlinux, filtered, ["bt", "log"])
     assert "sysrq_handle_crash" in said["bt"]

@@ -221,11 +221,9 @@ def test_drgn_reads_physical_memory_without_debug_info(views, form):
 
 
 @pytest.mark.parametrize("form", ["elf", "kdump"])
-def test_crash_and_drgn_debug_it(made, form):
+def test_crash_and_drgn_debug_it(made, form, vmlinux_of):
     views = made("6.1")
-    vmlinux = views.kernel.vmlinux(fetch=False)
-    if vmlinux is None:
-        pytest.skip("needs the 6.1 debug package: python3 -m vmtest.kernels --debug 6.1")
+    vmlinux = vmlinux_of(views.kernel)
     core = getattr(views, form)
     said = tools.crash(vmlinux, core, ["bt", "log", "sys"])
     assert "sysrq_handle_crash" in said["bt"]
