@@ -17,7 +17,7 @@ def name(loss: Loss) -> str:
 @pytest.mark.parametrize("loss", [
     pytest.param(loss, id=name(loss), marks=[] if loss.percent == 5 else pytest.mark.slow)
     for loss in RANDOM] + [pytest.param(BURSTS, id="bursts")])
-def test_lossy_paths(cluster, image, loss, record_property):
+def test_lossy_paths(cluster, image, loss):
     with cluster(relays=3) as c:
         c.net.set_loss(loss)
         sender = c.send(image)
@@ -26,7 +26,6 @@ def test_lossy_paths(cluster, image, loss, record_property):
         if loss != Loss():
             assert all(c.net.dropped(r) > 0 for r in range(3)), "the rules have dropped nothing"
         assert {int(d["blocks_held"]) for d in dumps} == {int(dumps[0]["blocks_expected"])}
-        record_property("sender", sender.summary())
         print(sender.words())
         c.check_views(image)
 
