@@ -69,6 +69,10 @@ int Run(const RelayOptions& options) {
   sigaddset(&signals, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  // Never undone: gRPC's own teardown may wait 10 s for a poller of a connection to a peer that
+  // has gone, when everything is durable already and a supervisor wants the process to end. It
+  // starts threads, so it comes after the mask: a signal that one of them takes ends the process.
+  grpc_init();
 
   SetUpLog(options.log_level);
   if (options.key_file.empty()) spdlog::warn("{}", kUnauthenticatedWarning);
@@ -108,9 +112,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "dumpcast-relay: libsodium cannot start\n");
     return 1;
   }
-  // Never undone: gRPC's own teardown may wait 10 s for a poller of a connection to a peer that
-  // has gone, when everything is durable already and a supervisor wants the process to end.
-  grpc_init();
   const auto parsed = dumpcast::ParseRelayOptions(argc, argv, dumpcast::kDefaultConfig);
   return parsed.run ? dumpcast::Run(parsed.options) : parsed.exit_code;
 }

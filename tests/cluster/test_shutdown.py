@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def test_sigterm_mid_dump(cluster, image):
     with cluster(relays=2) as c:
@@ -27,3 +29,15 @@ def test_sigterm_when_idle_and_when_sealed(cluster, image):
         c.relays[0].start()
         c.wait_state()
         c.check_views(image)
+
+
+def test_signals_at_any_moment(cluster):
+    """Also one that comes while another is served ends nothing, or ends it cleanly."""
+    with cluster(relays=1) as c:
+        relay = c.relays[0]
+        for _ in range(3000):
+            relay.process.send_signal(signal.SIGUSR1)
+        assert c.counters(0) == {} and relay.running()
+        for _ in range(100):
+            relay.process.send_signal(signal.SIGUSR1)
+        assert relay.stop() == 0

@@ -189,7 +189,12 @@ class Cluster:
         relay_ = self.relays[relay]
         lines = relay_.log().count(" counters:")
         relay_.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: relay_.log().count(" counters:") > lines, PATIENCE_S,
+
+        def told():
+            if not relay_.running():
+                raise HarnessError(f"relay {relay} ended with status {relay_.process.returncode}")
+            return relay_.log().count(" counters:") > lines
+        wait_until(told, PATIENCE_S,
                    lambda: f"relay {relay} to log its counters\n{relay_.log()[-2000:]}")
         return last_counters(relay_.log())
 
