@@ -35,15 +35,23 @@ constexpr int64_t kNow = 1'700'000'100'000'000'000;
 class FakeReceiver final : public ReceiveStatusSource, public HolderSource {
  public:
   std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const override {
-    const auto it = status.find(dump);
-    if (it == status.end()) return std::nullopt;
+    const std::lock_guard lock(mu_);
+    const auto it = status_.find(dump);
+    if (it == status_.end()) return std::nullopt;
     return it->second;
   }
   uint32_t PathsHeard(const Id16&) const override { return 2; }
   std::vector<HolderInfo> Holders(const DumpKey&) const override {
     return {{0x1234, "peer", 7, true, kNow}};
   }
-  std::map<DumpKey, ReceiveStatus> status;
+  void Set(const DumpKey& dump, ReceiveStatus status) {
+    const std::lock_guard lock(mu_);
+    status_[dump] = std::move(status);
+  }
+
+ private:
+  mutable std::mutex mu_;
+  std::map<DumpKey, ReceiveStatus> status_;
 };
 
 class ServerTest : public ::testing::Test {
@@ -134,7 +142,7 @@ TEST_F(ServerTest, GetDumpTellsWhatIsKnown) {
   const DumpKey dump = DumpOf(1, 2);
   const std::vector<StoredBlock> blocks = SmallDump();
   AddDump(dump, blocks, kNow, true);
-  receiver_.status[dump] = {500, false, {{0, 0xabc, 100, 3, 4}}};
+  receiver_.Set(dump, {500, false, {{0, 0xabc, 100, 3, 4}}});
   v1::Dump got;
   ASSERT_TRUE(Get(dump.ResourceName(), &got).ok());
   EXPECT_EQ(got.name(), dump.ResourceName());
@@ -423,7 +431,7 @@ TEST_F(ServerTest, HostsAreArmedLostDisarmedOrDumping) {
   add("b", 2, 3100, false);
   add("c", 3, 3100, true);
   AddDump(DumpOf(4, 9), {}, 0, false);
-  receiver_.status[DumpOf(4, 9)] = {10, true, {}};
+  receiver_.Set(DumpOf(4, 9), {10, true, {}});
   auto stub = v1::Hosts::NewStub(channel_);
   std::vector<v1::Host> hosts;
   v1::ListHostsRequest request;
