@@ -39,9 +39,8 @@ NIC_MODULES = {
 class Qmp:
     """QEMU's control socket (docs/interop/qmp-spec.txt). Thread-safe."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(str(path))
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
         self._buffer = b""
         self._lock = threading.Lock()
         self.events: list[dict] = []
@@ -86,9 +85,8 @@ class Qmp:
 class Shell:
     """The other end of guest_init.sh's command loop. One command at a time; thread-safe."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(str(path))
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
         self._buffer = b""
         self._lock = threading.Lock()
         self._serial = 0
@@ -381,13 +379,12 @@ class Vm:
             log.write(shlex.join(command) + "\n")
             log.flush()
             self.process = spawn(command, cwd=self.workdir, stdout=log, stderr=log)
-        self._console_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._console_socket.connect(str(self._socket("console.sock")))
+        self._console_socket = self._connect("console.sock")
         self._console_writer = threading.Thread(
             target=_write_log, args=(self._console_socket, self.console_path), daemon=True)
         self._console_writer.start()
-        self.qmp = Qmp(self._socket("qmp.sock"))
-        self.shell = Shell(self._socket("shell.sock"))
+        self.qmp = Qmp(self._connect("qmp.sock"))
+        self.shell = Shell(self._connect("shell.sock"))
         try:
             self.shell.wait_ready(self.boot_timeout_s)
         except HarnessError as error:
@@ -395,13 +392,21 @@ class Vm:
             raise HarnessError(f"{self.kernel.release} did not reach its shell: {error}\n"
                                f"console:\n{self.console()[-4000:]}") from error
 
-    def _socket(self, name: str) -> pathlib.Path:
+    def _connect(self, name: str) -> socket.socket:
         path = self.workdir / name
-        def probe():
+
+        def probe() -> socket.socket | None:
             self.check_alive()
-            return path.exists()
-        wait_until(probe, 30, f"QEMU to open {path}")
-        return path
+            attempt = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                attempt.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                # Not bound yet, or bound and not listening yet.
+                attempt.close()
+                return None
+            return attempt
+
+        return wait_until(probe, 30, f"QEMU to open {path}")
 
     def check_alive(self) -> None:
         """HarnessError with QEMU's words and the console when QEMU has ended."""
