@@ -143,7 +143,10 @@ absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
     absl::MutexLock lock(&entries_mu_);
     entries_.erase(dump);
   }
-  if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
+  {
+    absl::MutexLock drop(&drop_mu_);
+    if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
+  }
   absl::MutexLock lock(&reclaim_mu_);
   reclaim_.push_back(dump);
   return absl::OkStatus();
@@ -194,11 +197,10 @@ void RocksStore::RunReclaimer() {
     if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
     const rocksdb::Slice from(begin);
     const rocksdb::Slice to(end);
-    rocksdb::CompactRangeOptions compact;
-    compact.exclusive_manual_compaction = false;
     for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
+      absl::MutexLock drop(&drop_mu_);
       // Failing leaves space in use until tables are merged anyway.
-      db_->CompactRange(compact, family, &from, &to).PermitUncheckedError();
+      db_->CompactRange({}, family, &from, &to).PermitUncheckedError();
     }
   }
 }

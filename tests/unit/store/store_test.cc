@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -289,6 +290,36 @@ TEST(StoreTest, PutsThatRaceWithADeleteLeaveNothing) {
   ASSERT_TRUE(store->DeleteDump(dump, 1).ok());
   for (std::thread& writer : writers) writer.join();
   EXPECT_TRUE(KeysOf(*store, dump, 1).empty());
+}
+
+TEST(StoreTest, DeletesInARowWhileOthersWrite) {
+  TempDir dir;
+  auto store = OpenOrDie(dir.path());
+  std::atomic<bool> stop{false};
+  const DumpKey kept = DumpOf(90, 1);
+  std::thread writer([&] {
+    for (uint64_t i = 0; !stop; i++) {
+      EXPECT_TRUE(store->PutBlock(kept, {1, i, 1}, RandomBytes(i, 2000)).ok());
+      if (i % 50 == 49) {
+        EXPECT_TRUE(store->Flush().ok());
+      }
+    }
+  });
+  for (int round = 0; round < 20; round++) {
+    const auto dump = [round](int i) {
+      return DumpOf(static_cast<uint8_t>(50 + i * 25), static_cast<uint8_t>(round));
+    };
+    for (int i = 0; i < 4; i++) {
+      for (uint64_t n = 0; n < 40; n++)
+        ASSERT_TRUE(store->PutBlock(dump(i), {1, n, 1}, RandomBytes(n, 20000)).ok());
+      ASSERT_TRUE(store->Flush().ok());
+    }
+    for (int i = 0; i < 4; i++) ASSERT_TRUE(store->DeleteDump(dump(i), round + 1).ok());
+    for (int i = 0; i < 4; i++) EXPECT_TRUE(KeysOf(*store, dump(i), 1).empty());
+  }
+  stop = true;
+  writer.join();
+  EXPECT_FALSE(KeysOf(*store, kept, 1).empty());
 }
 
 TEST(StoreTest, RecordsSurviveAndMalformedIdsAreRefused) {
