@@ -41,6 +41,7 @@ bool RecoverData(char* data, uint32_t symbol_size, unsigned k, uint64_t have,
   // Each lost symbol as a sum over the known data symbols, then the parity symbols.
   std::vector<uint8_t> rows(e * k);
   std::vector<uint8_t*> sources;
+  sources.reserve(k);
   for (const unsigned j : known) sources.push_back(Bytes(data) + size_t{j} * symbol_size);
   for (size_t p = 0; p < e; ++p) sources.push_back(Bytes(parity[p].bytes.data()));
   std::vector<uint8_t*> targets;

@@ -394,7 +394,7 @@ ParsedRelayOptions ParseRelayOptions(int argc, const char* const* argv,
   o.seal_ns = Nanoseconds(raw.seal);
   if (o.name.empty()) o.name = HostName();
   if (o.store_path.empty()) o.store_path = DefaultStorePath();
-  if (o.listen.empty()) o.listen.push_back("0.0.0.0:26211");
+  if (o.listen.empty()) o.listen.emplace_back("0.0.0.0:26211");
   if (const std::string mistake = Contradiction(o); !mistake.empty()) {
     std::cerr << "dumpcast-relay: " << mistake << "\n";
     return wrong();

@@ -166,6 +166,7 @@ absl::StatusOr<std::unique_ptr<Udp>> Udp::Open(const UdpOptions& options) {
   for (const std::string& name : options.interfaces) {
     if (there.contains(name)) continue;
     std::vector<std::string> names;
+    names.reserve(there.size());
     for (const auto& [other, index] : there) names.push_back(other);
     return absl::FailedPreconditionError(
         absl::StrCat("--interface ", name,
@@ -224,6 +225,7 @@ void Udp::Run(size_t receiver, const OnBatch& on_batch) {
   std::vector<Socket>& sockets = receivers_[receiver];
   const auto batch = std::make_unique<Batch>();
   std::vector<pollfd> polls;
+  polls.reserve(sockets.size() + 1);
   for (const Socket& socket : sockets) polls.push_back({socket.fd, POLLIN, 0});
   polls.push_back({stop_fd_, POLLIN, 0});
   while (true) {

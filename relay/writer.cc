@@ -71,7 +71,7 @@ absl::Status Writer::OpenDump(const StoreOp& op) {
 
 absl::Status Writer::Seal(const StoreOp& op) {
   bool deleted = false;
-  const absl::Status status = store_->UpdateDump(op.dump, [&](v1::DumpRecord* record) {
+  absl::Status status = store_->UpdateDump(op.dump, [&](v1::DumpRecord* record) {
     deleted = record->deleted();
     if (deleted) return false;
     record->set_committed_lanes(record->committed_lanes() | op.committed_lanes);

@@ -58,7 +58,7 @@ absl::Status RocksStore::PutRecord(std::string_view key,
   synced.sync = true;
   const rocksdb::Status s = db_->Put(synced, records_, ToSlice(key), record.SerializeAsString());
   if (s.ok()) return absl::OkStatus();
-  const absl::Status status = ToAbsl(s, "cannot write a record");
+  absl::Status status = ToAbsl(s, "cannot write a record");
   NoteWriteFailure(status);
   return status;
 }

@@ -268,7 +268,7 @@ absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
   }
   const rocksdb::Status s = db_->Put(Buffered(), blocks_, bytes, ToSlice(encoded));
   if (!s.ok()) {
-    const absl::Status status = ToAbsl(s, "cannot write a block");
+    absl::Status status = ToAbsl(s, "cannot write a block");
     NoteWriteFailure(status);
     return status;
   }

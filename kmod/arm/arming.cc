@@ -165,7 +165,7 @@ absl::Status Arm(const Files& files, const ArmConfig& config) {
   const absl::StatusOr<Identity> identity = GatherIdentity(files, config);
   if (!identity.ok()) return identity.status();
   if (absl::Status status = CheckDevices(files, config); !status.ok()) return status;
-  const absl::Status status = WriteAll(files, config, *identity);
+  absl::Status status = WriteAll(files, config, *identity);
   if (status.ok()) return status;
   return absl::Status(status.code(),
                       absl::StrCat(status.message(), "; `dmesg | grep dumpcast` says more"));

@@ -81,7 +81,7 @@ bool CheckKernel(const ArmEnvironment& env, const ArmConfig& config, bool advice
 }
 
 absl::Status LoadAndArm(const ArmEnvironment& env, const ArmConfig& config) {
-  const absl::Status status = env.ensure_module(env.files, config.module);
+  absl::Status status = env.ensure_module(env.files, config.module);
   if (!status.ok()) return status;
   return Arm(env.files, config);
 }

@@ -163,7 +163,7 @@ grpc::Status ReplicationService::FetchBlocks(grpc::ServerContext* context,
   if (absl::Status s = CheckRanges(request->ranges()); !s.ok()) return ToGrpc(s);
   const absl::StatusOr<DurableFilter> durable = DurableFilter::Make(*store_, *dump);
   if (!durable.ok()) return ToGrpc(durable.status());
-  const grpc::Status gone(grpc::StatusCode::CANCELLED, "the caller has gone");
+  grpc::Status gone(grpc::StatusCode::CANCELLED, "the caller has gone");
   BlockStream stream(context, writer);
   for (const v1::BlockRange& range : request->ranges()) {
     bool sent = true;

@@ -49,7 +49,7 @@ const char* StreamName(dcast_stream stream) {
   return "unknown";
 }
 
-constexpr std::string_view kVmcoreinfoName("VMCOREINFO", 11);  // with its NUL
+constexpr std::string_view kVmcoreinfoName("VMCOREINFO\0", 11);  // with its NUL
 
 uint64_t Align4(uint64_t bytes) {
   return (bytes + 3) & ~uint64_t{3};
@@ -280,7 +280,7 @@ void DumpMeta::LoadMemoryMap(const BlockSource& source) {
       ram_.push_back({start, end});
     }
   }
-  if (ram_.empty()) problems_.push_back("stream MEMMAP: no whole page of RAM in it");
+  if (ram_.empty()) problems_.emplace_back("stream MEMMAP: no whole page of RAM in it");
 }
 
 void DumpMeta::LoadNotes(const BlockSource& source) {

@@ -184,7 +184,7 @@ absl::Status FillPaths(const Raw& raw, SendOptions* out) {
   std::vector<std::string> texts = raw.groups;
   const size_t groups = raw.groups.size();
   texts.insert(texts.end(), raw.relays.begin(), raw.relays.end());
-  if (texts.empty()) texts.push_back("239.192.68.67");
+  if (texts.empty()) texts.emplace_back("239.192.68.67");
   for (size_t i = 0; i < texts.size(); ++i) {
     auto e = ParseEndpoint(texts[i], DCAST_PORT);
     if (!e.ok()) return e.status();
@@ -197,7 +197,7 @@ absl::Status FillPaths(const Raw& raw, SendOptions* out) {
     destinations.push_back(*e);
   }
   std::vector<std::string> interfaces = raw.interfaces;
-  if (interfaces.empty()) interfaces.push_back("");
+  if (interfaces.empty()) interfaces.emplace_back("");
   if (interfaces.size() > DCAST_MAX_PATHS) {
     return absl::InvalidArgumentError(absl::StrCat("--interface is given ", interfaces.size(),
                                                    " times, at most 8 paths are possible"));
