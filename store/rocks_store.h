@@ -137,9 +137,10 @@ class RocksStore final : public Store {
   std::atomic<uint64_t> unflushed_bytes_{0};         // encoded bytes of pending_
 
   // Ranges of deleted dumps whose space is to be given back, by a thread of their own.
-  // Held while whole tables are dropped, and while a range is merged: RocksDB 7.8 has ended the
-  // process by an assertion (ExtractUserKey) when one ran into the other. A delete may wait for
-  // the merge of an earlier one; its tombstone is durable before.
+  // Held while whole tables are dropped, and while a range is merged. RocksDB 7.8 has ended the
+  // process once by an assertion (ExtractUserKey of an empty key) right after two deletes in a
+  // row. That one ran into the other is a guess: it was never brought back. A delete may wait
+  // for the merge of an earlier one; its tombstone is durable before.
   absl::Mutex drop_mu_;
   absl::Mutex reclaim_mu_;
   std::deque<DumpKey> reclaim_ ABSL_GUARDED_BY(reclaim_mu_);
