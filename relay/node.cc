@@ -189,6 +189,7 @@ void Node::StartReplication() {
   };
   replication.on_delete = [this](const DumpKey& dump) {
     WithEngine([&](Engine& engine, TimeNs now) { engine.Decline(now, dump); });
+    server_->ForgetViews();
   };
   replication.on_seal = [this](const DumpKey& dump, bool complete) {
     OnReplicatedSeal(dump, complete);

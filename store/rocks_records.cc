@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "store/rocks_format.h"
 #include "store/rocks_store.h"
 
@@ -24,6 +25,7 @@ constexpr uint64_t kCheckEveryBytes = 8ull << 20;
 // written when blocks are refused, so that what is there can be sealed.
 constexpr uint64_t kReserveBytes = 16ull << 20;
 constexpr std::chrono::seconds kCheckEvery{1};
+constexpr absl::Duration kReclaimEvery = absl::Seconds(1);
 constexpr std::chrono::seconds kResumeEvery{5};
 
 rocksdb::Slice ToSlice(std::string_view bytes) {
@@ -32,6 +34,14 @@ rocksdb::Slice ToSlice(std::string_view bytes) {
 
 std::string DumpRecordKey(const DumpKey& dump) {
   return std::string(rocks::kDumpPrefix) + rocks::DumpPrefix(dump);
+}
+
+// The first key of a dump, and the first after it.
+std::pair<std::string, std::string> RangeOf(const DumpKey& dump) {
+  // A dump whose id has no successor ends where its longest possible key does.
+  std::string end = rocks::EndOfDump(dump);
+  if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
+  return {rocks::DumpPrefix(dump), std::move(end)};
 }
 
 template <typename Record>
@@ -143,20 +153,15 @@ absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
     absl::MutexLock lock(&entries_mu_);
     entries_.erase(dump);
   }
-  {
-    absl::MutexLock drop(&drop_mu_);
-    if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
-  }
+  RefreshHealth(/*force=*/true);
+  if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
   absl::MutexLock lock(&reclaim_mu_);
-  reclaim_.push_back(dump);
+  reclaim_.push_back({dump, db_->GetLatestSequenceNumber()});
   return absl::OkStatus();
 }
 
 absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
-  const std::string begin = rocks::DumpPrefix(dump);
-  // A dump whose id has no successor ends where its longest possible key does.
-  std::string end = rocks::EndOfDump(dump);
-  if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
+  const auto [begin, end] = RangeOf(dump);
   const rocksdb::Slice from(begin);
   const rocksdb::Slice to(end);
   // Blocks before the index, so that a crash in between is seen at the next Open(). Whole tables
@@ -180,7 +185,7 @@ absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
 
 void RocksStore::RunReclaimer() {
   for (;;) {
-    DumpKey dump;
+    Deleted deleted;
     {
       absl::MutexLock lock(&reclaim_mu_);
       reclaim_mu_.Await(absl::Condition(
@@ -189,20 +194,65 @@ void RocksStore::RunReclaimer() {
           },
           this));
       if (stopping_) return;
-      dump = reclaim_.front();
+      deleted = reclaim_.front();
       reclaim_.pop_front();
     }
-    const std::string begin = rocks::DumpPrefix(dump);
-    std::string end = rocks::EndOfDump(dump);
-    if (end.empty()) end = std::string(rocks::kBlockKeyBytes + 1, '\xff');
-    const rocksdb::Slice from(begin);
-    const rocksdb::Slice to(end);
     for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
-      absl::MutexLock drop(&drop_mu_);
-      // Failing leaves space in use until tables are merged anyway.
-      db_->CompactRange({}, family, &from, &to).PermitUncheckedError();
+      while (!Reclaim(deleted, family)) {
+        absl::MutexLock lock(&reclaim_mu_);
+        if (reclaim_mu_.AwaitWithTimeout(absl::Condition(&stopping_), kReclaimEvery)) return;
+      }
     }
   }
+}
+
+bool RocksStore::Reclaim(const Deleted& deleted, rocksdb::ColumnFamilyHandle* family) {
+  const auto [begin, end] = RangeOf(deleted.dump);
+  // Whoever began to read before the deletion still reads: a merge would write it all again.
+  uint64_t oldest_reader = 0;
+  db_->GetIntProperty(rocksdb::DB::Properties::kOldestSnapshotSequence, &oldest_reader);
+  if (oldest_reader != 0 && oldest_reader < deleted.sequence) return false;
+  RefreshHealth(/*force=*/true);
+  {
+    // RocksDB would wait for as much room as all that it merges takes now. Of a deleted dump
+    // nothing is left: that merge must not wait, as it makes room.
+    absl::MutexLock lock(&health_mu_);
+    if (free_bytes_ < BytesBeside(family, begin, end) + rocks::kMergeReserveBytes) {
+      return false;
+    };
+    reclaiming_ = true;
+    LimitMerges();
+  }
+  const rocksdb::Slice from(begin);
+  const rocksdb::Slice to(end);
+  const bool done = db_->CompactRange({}, family, &from, &to).ok();
+  {
+    absl::MutexLock lock(&health_mu_);
+    reclaiming_ = false;
+  }
+  RefreshHealth(/*force=*/true);
+  return done;
+}
+
+uint64_t RocksStore::BytesBeside(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                                 std::string_view end) const {
+  rocksdb::ColumnFamilyMetaData tables;
+  db_->GetColumnFamilyMetaData(family, &tables);
+  uint64_t bytes = 0;
+  for (const rocksdb::LevelMetaData& level : tables.levels) {
+    for (const rocksdb::SstFileMetaData& table : level.files) {
+      const bool apart = table.largestkey < begin || table.smallestkey >= end;
+      const bool inside = table.smallestkey >= begin && table.largestkey <= end;
+      if (!apart && !inside) bytes += table.size;
+    }
+  }
+  return bytes;
+}
+
+void RocksStore::LimitMerges() const {
+  // 0 is no limit at all.
+  tables_->SetMaxAllowedSpaceUsage(
+      reclaiming_ ? 0 : tables_->GetTotalSize() + free_bytes_ + rocks::kBeyondLimit);
 }
 
 absl::Status RocksStore::Admit(uint64_t bytes) {
@@ -244,18 +294,19 @@ void RocksStore::RefreshHealth(bool force) const {
     return;
   }
   // What is buffered has its place on the disk already.
-  const uint64_t on_disk = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
-  const uint64_t free_bytes = on_disk - std::min<uint64_t>(on_disk, unflushed_bytes_);
+  free_bytes_ = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+  free_bytes_ -= std::min<uint64_t>(free_bytes_, unflushed_bytes_);
+  LimitMerges();
   const uint64_t kept_bytes = std::max(options_.min_free_bytes, kReserveBytes);
   bytes_since_check_ = 0;
-  if (free_bytes < kept_bytes) {
-    refuse_reason_ = absl::StrCat("only ", free_bytes >> 20, " MiB are free on the file system of ",
-                                  options_.path, ", ", kept_bytes >> 20,
-                                  " MiB are kept free: delete dumps or add space");
+  if (free_bytes_ < kept_bytes) {
+    refuse_reason_ = absl::StrCat(
+        "only ", free_bytes_ >> 20, " MiB are free on the file system of ", options_.path, ", ",
+        kept_bytes >> 20, " MiB are kept free: delete dumps or add space");
     refusing_ = true;
     return;
   }
-  check_at_bytes_ = std::min(kCheckEveryBytes, free_bytes - kept_bytes);
+  check_at_bytes_ = std::min(kCheckEveryBytes, free_bytes_ - kept_bytes);
   if (write_failed_) {
     if (now - resumed_ < kResumeEvery) return;
     resumed_ = now;

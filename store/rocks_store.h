@@ -4,6 +4,7 @@
 #define DUMPCAST_STORE_ROCKS_STORE_H_
 
 #include <rocksdb/db.h>
+#include <rocksdb/sst_file_manager.h>
 
 #include <atomic>
 #include <chrono>
@@ -79,6 +80,11 @@ class RocksStore final : public Store {
     std::unique_ptr<rocksdb::Iterator> blocks;  // when bytes are wanted
   };
 
+  struct Deleted {
+    DumpKey dump;
+    rocksdb::SequenceNumber sequence = 0;  // of the database when it was
+  };
+
   explicit RocksStore(StoreOptions options) : options_(std::move(options)) {}
   absl::Status OpenDatabase();
   absl::Status CheckFormat();
@@ -101,8 +107,16 @@ class RocksStore final : public Store {
   void RefreshHealth(bool force) const;
   void NoteWriteFailure(const absl::Status& status) const;
   void RunReclaimer();
+  // Gives back what a deleted dump still takes of a family; false: not now, try again.
+  bool Reclaim(const Deleted& deleted, rocksdb::ColumnFamilyHandle* family);
+  // Bytes of the tables that hold other keys besides those from begin to before end.
+  uint64_t BytesBeside(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                       std::string_view end) const;
+  // Lets RocksDB merge what fits beside the reserve; needs free_bytes_ to be fresh.
+  void LimitMerges() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
 
   const StoreOptions options_;
+  std::shared_ptr<rocksdb::SstFileManager> tables_;  // counts their bytes
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
   rocksdb::ColumnFamilyHandle* records_ = nullptr;
@@ -129,6 +143,8 @@ class RocksStore final : public Store {
   mutable absl::Mutex health_mu_;
   mutable std::string refuse_reason_ ABSL_GUARDED_BY(health_mu_);  // empty: accepting
   mutable bool write_failed_ ABSL_GUARDED_BY(health_mu_) = false;
+  mutable uint64_t free_bytes_ ABSL_GUARDED_BY(health_mu_) = 0;  // of the file system
+  mutable bool reclaiming_ ABSL_GUARDED_BY(health_mu_) = false;
   mutable std::chrono::steady_clock::time_point checked_ ABSL_GUARDED_BY(health_mu_);
   mutable std::chrono::steady_clock::time_point resumed_ ABSL_GUARDED_BY(health_mu_);
   mutable std::atomic<bool> refusing_{false};
@@ -136,14 +152,9 @@ class RocksStore final : public Store {
   mutable std::atomic<uint64_t> check_at_bytes_{0};  // of the former: look at the disk again
   std::atomic<uint64_t> unflushed_bytes_{0};         // encoded bytes of pending_
 
-  // Ranges of deleted dumps whose space is to be given back, by a thread of their own.
-  // Held while whole tables are dropped, and while a range is merged. RocksDB 7.8 has ended the
-  // process once by an assertion (ExtractUserKey of an empty key) right after two deletes in a
-  // row. That one ran into the other is a guess: it was never brought back. A delete may wait
-  // for the merge of an earlier one; its tombstone is durable before.
-  absl::Mutex drop_mu_;
+  // Deleted dumps whose space is to be given back, by a thread of their own.
   absl::Mutex reclaim_mu_;
-  std::deque<DumpKey> reclaim_ ABSL_GUARDED_BY(reclaim_mu_);
+  std::deque<Deleted> reclaim_ ABSL_GUARDED_BY(reclaim_mu_);
   bool stopping_ ABSL_GUARDED_BY(reclaim_mu_) = false;
   std::thread reclaimer_;
 };

@@ -285,7 +285,7 @@ absl::Status DumpsService::Delete(const v1::DeleteDumpRequest& request) {
   if (absl::Status s = store.DeleteDump(*dump, catalog_->options().now_unix_ns()); !s.ok()) {
     return s;
   }
-  catalog_->views().Forget(*dump);
+  catalog_->views().Clear();
   if (on_delete_) on_delete_(*dump);
   return absl::OkStatus();
 }

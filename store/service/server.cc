@@ -103,6 +103,8 @@ class GrpcServer final : public ApiServer {
 
   const std::vector<int>& ports() const override { return ports_; }
 
+  void ForgetViews() override { catalog_.views().Clear(); }
+
   void SetServing(bool serving) override {
     if (server_ != nullptr && server_->GetHealthCheckService() != nullptr) {
       server_->GetHealthCheckService()->SetServingStatus(serving);

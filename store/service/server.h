@@ -41,6 +41,9 @@ class ApiServer {
   virtual ~ApiServer() = default;
   // Bound TCP ports, as ServerOptions::listen is ordered; 1 for a Unix socket.
   virtual const std::vector<int>& ports() const = 0;
+  // After a dump was deleted by other means than a client: lets go of what readers may come back
+  // for, which keeps the store from giving its space back.
+  virtual void ForgetViews() = 0;
   // Reports NOT_SERVING to health checks, so that no new work comes.
   virtual void SetServing(bool serving) = 0;
   // Lets calls under way end for at most `grace_ms`, then cuts them off. Idempotent; the destructor

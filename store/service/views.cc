@@ -65,9 +65,10 @@ absl::StatusOr<std::shared_ptr<DumpViews>> ViewCache::Open(const DumpKey& dump) 
   return views;
 }
 
-void ViewCache::Forget(const DumpKey& dump) {
+void ViewCache::Clear() {
+  std::list<Entry> dropped;  // ends after the lock
   absl::MutexLock lock(&mu_);
-  entries_.remove_if([&](const Entry& entry) { return entry.dump == dump; });
+  dropped.swap(entries_);
 }
 
 }  // namespace dumpcast

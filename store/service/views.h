@@ -58,8 +58,9 @@ class ViewCache {
   // Views of what is held now.
   // NOT_FOUND while META is missing, DATA_LOSS when it is malformed; errors of the store.
   absl::StatusOr<std::shared_ptr<DumpViews>> Open(const DumpKey& dump);
-  // Forgets a dump that was deleted; readers that have its views keep them until they end.
-  void Forget(const DumpKey& dump);
+  // Forgets all: views keep the store from giving back what is deleted after them, of any dump.
+  // Readers that have some keep them until they end.
+  void Clear();
 
  private:
   struct Entry {

@@ -17,13 +17,13 @@ FLAGS = ["--min-free", "20MiB", "--silent-after", "3s", "--seal-after", "2s"]
 
 @pytest.fixture
 def small_disk(scratch):
-    """A tmpfs of 60 MiB where relay 0 of the first cluster will have its store.
+    """A tmpfs of 54 MiB where relay 0 of the first cluster will have its store.
 
     Above --min-free there is room for two dumps of the image as stored (13 MiB each), not for three.
     """
     store = scratch / "cluster0" / "relays" / "relay-0"
     store.mkdir(parents=True)
-    run(["mount", "-t", "tmpfs", "-o", "size=60m", "dumpcast-test", store])
+    run(["mount", "-t", "tmpfs", "-o", "size=54m", "dumpcast-test", store])
     with contextlib.ExitStack() as stack:
         stack.callback(run, ["umount", "--lazy", store])
         yield store
@@ -89,7 +89,8 @@ def test_disk_fills_with_dumps(cluster, image, small_disk):
         free = os.statvfs(small_disk)
         wait_until(lambda: os.statvfs(small_disk).f_bavail > free.f_bavail + 1024 or
                    os.statvfs(small_disk).f_bavail * free.f_frsize > 34 << 20, PATIENCE_S,
-                   "the deleted dumps' space")
+                   lambda: "the deleted dumps' space: " + ", ".join(
+                       f"{entry.name} {entry.stat().st_size}" for entry in small_disk.iterdir()))
         c.dump_id = secrets.token_hex(16)
         assert c.send(image).wait() == 0, c.words()
         expect_whole(c, image, [*sealed, c.dump_id])
@@ -124,7 +125,7 @@ def test_disk_filled_by_others(cluster, image, small_disk):
 
 def test_room_comes_during_the_dump(cluster, image, small_disk):
     """The host still answers when the operator makes room: the dump is completed."""
-    resize(small_disk, 46)
+    resize(small_disk, 26)
     with cluster(relays=1, flags=["--min-free", "16MiB"]) as c:
         sender = c.send(image, "--linger", 120, "--rate", 10)
         wait_until(lambda: any("the store refuses blocks" in line for line in errors(c)), PATIENCE_S,
