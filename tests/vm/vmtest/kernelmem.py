@@ -160,14 +160,13 @@ class KernelMemory:
     @functools.cached_property
     def _page_structs(self) -> dict[int, bytes]:
         size = self._number("SIZE(page)")
-        base = struct.unpack("<Q", self.read(self.symbols["vmemmap_base"], 8))[0]
+        base = self._vmemmap
         structs: dict[int, bytes] = {}
         for pfns in self.ram:
             for pfn in pfns:
                 where = self.translate(base + pfn * size)
                 if where is not None and self.image.has(where, size):
                     structs[pfn] = self.image.read(where, size)
-        self._vmemmap = base
         return structs
 
     @functools.cached_property
@@ -270,13 +269,19 @@ class KernelMemory:
             words.append(f"flags {struct.unpack_from('<Q', raw, 0)[0]:#x}")
         return "; ".join(words)
 
-    def pages_pointed_at(self, word: int) -> tuple[int, int]:
-        """The pages that a 64-bit word means if it is a physical, or a direct map's, address."""
-        return word // PAGE, (word - self._direct_map) // PAGE
+    def pages_pointed_at(self, word: int) -> tuple[int, int, int]:
+        """The pages that a 64-bit word means if it is a physical address, one of the direct map,
+        or that of a page's struct page or something in it (lists link their lru)."""
+        return (word // PAGE, (word - self._direct_map) // PAGE,
+                (word - self._vmemmap) // self._number("SIZE(page)"))
 
     @functools.cached_property
     def _direct_map(self) -> int:
         return struct.unpack("<Q", self.read(self.symbols["page_offset_base"], 8))[0]
+
+    @functools.cached_property
+    def _vmemmap(self) -> int:
+        return struct.unpack("<Q", self.read(self.symbols["vmemmap_base"], 8))[0]
 
     def kernel_section(self, pfn: int) -> str | None:
         """text, rodata, data or bss when a page belongs to the kernel's image, else None."""

@@ -54,8 +54,9 @@ class Report:
     """What compare() found.
 
     dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
-    unexcused: not dumped although the dump level keeps them. late: the same, but drivers took
-    them for frames that came in during the dump; they were free before. strays: dumped, but not
+    unexcused: not dumped although the dump level keeps them. late: the same, but they were free
+    before: drivers took them for frames that came in during the dump, or the allocator put them
+    on a processor's own list, as it takes more than one block at a time. strays: dumped, but not
     RAM by the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
     """
 
@@ -133,7 +134,7 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
     taken = _pointed_at(memory, differing)
     report.late = [finding for finding in report.unexcused if finding.pfn // FRAGMENT in taken]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
-    report.differing = _explain(memory, _stacks(vmcore, memory), differing)
+    report.differing = _explain(memory, _stacks(vmcore, memory), taken, differing)
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
     return report
 
@@ -153,11 +154,13 @@ def _pointed_at(memory: KernelMemory, differing: dict[int, bytes]) -> set[int]:
     return blocks
 
 
-def _explain(memory: KernelMemory, stacks: set[int], differing: dict[int, bytes]) -> list[Finding]:
+def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
+             differing: dict[int, bytes]) -> list[Finding]:
     """Says of each differing page what is known of it, and of what changed in it.
 
     Card drivers' structures have no names. What they hold gives them away: addresses of the
-    sender's packets, or of frames that relays sent meanwhile.
+    sender's packets, or of frames that relays sent meanwhile. Free pages that they take for
+    frames to come are wiped (init_on_alloc).
     """
     changed = {pfn: [at for at in range(PAGE) if got[at] != memory.image.page(pfn)[at]]
                for pfn, got in differing.items()}
@@ -174,6 +177,8 @@ def _explain(memory: KernelMemory, stacks: set[int], differing: dict[int, bytes]
             what += "; stack that a processor was on"
         if pfn in frames:
             what += "; holds a frame that came in"
+        elif pfn // FRAGMENT in taken and memory.image.page(pfn) == ZEROS:
+            what += "; wiped: taken for frames"
         if pfn in pointing:
             what += "; points at packets"
         elif pfn - 1 in pointing:
