@@ -191,9 +191,11 @@ void SimHost::Arm() {
   const dcast_rim rim = {
       this,          SimRim::WindowClasses, SimRim::ReadPage, SimRim::ReadStream, SimRim::Compress,
       SimRim::TxGet, SimRim::TxPut,         SimRim::PathUp,   SimRim::UnixNs};
-  scratch_.resize(dcast_sender_scratch_bytes(&config) + 64);
-  auto* aligned =
-      reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch_.data()) + 63) & ~63ull);
+  const size_t scratch_bytes = dcast_sender_scratch_bytes(&config);
+  size_t room = scratch_bytes + 64;
+  scratch_.resize(room);
+  void* aligned = scratch_.data();
+  ASSERT_NE(std::align(64, scratch_bytes, aligned, room), nullptr);
   const char* why = nullptr;
   ASSERT_EQ(dcast_sender_init(sender_.get(), &config, &rim, aligned, &why), 0) << why;
   Wake(clock_->now());

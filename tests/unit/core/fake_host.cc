@@ -57,7 +57,7 @@ struct FakeRim {
   static __u64 UnixNs(void*) { return 1'700'000'000'000'000'000; }
 };
 
-FakeHost::FakeHost(std::vector<std::pair<uint64_t, uint64_t>> ram, uint32_t seed)
+FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32_t seed)
     : config(DefaultConfig()), sender(std::make_unique<dcast_sender>()) {
   std::mt19937 rng(seed);
   for (const auto& [start, end] : ram) {

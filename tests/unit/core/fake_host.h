@@ -35,7 +35,7 @@ using BlockId = std::pair<unsigned, uint64_t>;  // class, number
 class FakeHost {
  public:
   // Pages of zeros, of text and of noise, in classes 0..3, in the given RAM ranges.
-  explicit FakeHost(std::vector<std::pair<uint64_t, uint64_t>> ranges, uint32_t seed = 1);
+  explicit FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32_t seed = 1);
   static dcast_config DefaultConfig();
 
   void Init();  // with `config`

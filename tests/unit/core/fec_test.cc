@@ -77,8 +77,8 @@ TEST_P(FecTest, AnyKSymbolsGiveTheDataBack) {
     ASSERT_EQ(gf_invert_matrix(rows.data(), inverse.data(), k), 0);
     ec_init_tables(k, k, inverse.data(), tables.data());
     std::vector<uint8_t> back(k * size);
-    std::vector<uint8_t*> out;
-    for (int i = 0; i < k; ++i) out.push_back(&back[i * size]);
+    std::vector<uint8_t*> out(k);
+    for (int i = 0; i < k; ++i) out[i] = &back[i * size];
     ec_encode_data(size, k, k, tables.data(), in.data(), out.data());
     ASSERT_EQ(back, data_);
   }

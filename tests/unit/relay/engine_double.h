@@ -18,7 +18,7 @@ namespace dumpcast {
 
 class EngineDouble {
  public:
-  explicit EngineDouble(EngineConfig config = Config())
+  explicit EngineDouble(const EngineConfig& config = Config())
       : engine(
             config,
             [](const Id16&, uint16_t epoch) -> std::optional<dcast_keys> {

@@ -33,6 +33,7 @@ void LoseAndRecover(unsigned k, uint32_t size, uint32_t parity_len,
     have &= ~(uint64_t{1} << l);
   }
   std::vector<ParitySymbol> parity;
+  parity.reserve(indices.size());
   for (const unsigned i : indices)
     parity.push_back({static_cast<uint8_t>(i), MakeParity(data.data(), size, k, i, parity_len)});
   ASSERT_TRUE(RecoverData(damaged.data(), size, k, have, parity, parity_len));

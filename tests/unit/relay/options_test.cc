@@ -23,6 +23,7 @@ class OptionsTest : public ::testing::Test {
   ParsedRelayOptions Parse(std::vector<std::string> args) {
     args.insert(args.begin(), "dumpcast-relay");
     std::vector<const char*> argv;
+    argv.reserve(args.size());
     for (const std::string& arg : args) argv.push_back(arg.c_str());
     ::testing::internal::CaptureStderr();
     ::testing::internal::CaptureStdout();
@@ -32,7 +33,7 @@ class OptionsTest : public ::testing::Test {
     return parsed;
   }
   std::string File(const std::string& text) {
-    const std::string path = dir_.path() + "/relay.toml";
+    std::string path = dir_.path() + "/relay.toml";
     std::ofstream(path) << text;
     return path;
   }

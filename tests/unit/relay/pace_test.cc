@@ -63,7 +63,7 @@ TEST_F(PaceTest, LimitRisesAndIsForgottenInTheEnd) {
 TEST_F(PaceTest, DumpsShareTheLimit) {
   Period(0);
   Period(20 << 20, 20 << 20, 0, 5);
-  EXPECT_NEAR(pace_.KibPerSecond(4), pace_.KibPerSecond(1) / 4, 1);
+  EXPECT_NEAR(pace_.KibPerSecond(4), pace_.KibPerSecond(1) / 4.0, 1);
 }
 
 TEST_F(PaceTest, ARelayThatSaysNothingForASecondHasNoSayAndSoRepeats) {

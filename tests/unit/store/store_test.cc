@@ -27,7 +27,6 @@ using testing::EncodeBlock;
 using testing::EncodeMeta;
 using testing::EncodePresence;
 using ::testing::HasSubstr;
-using testing::IdOf;
 using testing::OpenOrDie;
 using testing::RandomBytes;
 using testing::RecordOf;

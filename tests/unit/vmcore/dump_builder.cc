@@ -236,7 +236,7 @@ absl::Status DumpBuilder::Statement(std::string_view line) {
   std::vector<std::string_view> words = Split(line, ' ');
   std::erase(words, "");
   const std::string_view what = words[0];
-  const absl::Status malformed = absl::InvalidArgumentError("not understood: " + std::string(line));
+  absl::Status malformed = absl::InvalidArgumentError("not understood: " + std::string(line));
   if (what == "info" || what == "log") {
     const std::string_view rest = Strip(line.substr(what.size()));
     (what == "info" ? vmcoreinfo : log).append(rest).append("\n");

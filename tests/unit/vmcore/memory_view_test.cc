@@ -225,6 +225,7 @@ TEST(MemoryView, ThreadsReadMoreWindowsThanTheCacheHolds) {
   const auto view = OpenText(text);
   std::vector<std::thread> threads;
   std::atomic<int> wrong{0};
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < 4096; ++i) {

@@ -18,12 +18,12 @@ struct field {
   { prefix "." #member, (base) + offsetof(struct type, member), sizeof(((struct type*)0)->member) }
 #define HDR(member) AT("hdr", dcast_hdr, 0, member)
 #define BODY(prefix, type, member) AT(prefix, type, sizeof(struct dcast_hdr), member)
-#define ENTRY(i, member)                                                                           \
-  {                                                                                                \
-    "nak.entry[" #i "]." #member,                                                                  \
-        sizeof(struct dcast_hdr) + sizeof(struct dcast_nak) + i * sizeof(struct dcast_nak_entry) + \
-            offsetof(struct dcast_nak_entry, member),                                              \
-        sizeof(((struct dcast_nak_entry*)0)->member)                                               \
+#define ENTRY(i, member)                                                                     \
+  {                                                                                          \
+    "nak.entry[" #i "]." #member,                                                            \
+        sizeof(struct dcast_hdr) + sizeof(struct dcast_nak) +                                \
+            (i) * sizeof(struct dcast_nak_entry) + offsetof(struct dcast_nak_entry, member), \
+        sizeof(((struct dcast_nak_entry*)0)->member)                                         \
   }
 
 static const struct field fields[] = {

@@ -358,7 +358,7 @@ TEST_F(ReplicateTest, FetchingFromPeersAsksOneAfterAnotherWithinBounds) {
     }
     absl::Notification done;
     FetchResult result;
-    c.replicator().FetchFromPeers(dump_, 3, runs, [&](FetchResult r) {
+    c.replicator().FetchFromPeers(dump_, 3, runs, [&](const FetchResult& r) {
       result = std::move(r);
       done.Notify();
     });
@@ -375,7 +375,7 @@ TEST_F(ReplicateTest, FetchingFromPeersAsksOneAfterAnotherWithinBounds) {
   EXPECT_EQ(c.Set(dump_).first, 0u) << "putting is the caller's";
   // What nobody has: every peer was asked, nothing came.
   absl::Notification done;
-  c.replicator().FetchFromPeers(DumpOf(7, 7), 1, {{1, 0, 100}}, [&](FetchResult r) {
+  c.replicator().FetchFromPeers(DumpOf(7, 7), 1, {{1, 0, 100}}, [&](const FetchResult& r) {
     EXPECT_TRUE(r.blocks.empty());
     EXPECT_FALSE(r.more);
     EXPECT_EQ(r.peers_asked, 2u);
@@ -394,7 +394,7 @@ TEST_F(ReplicateTest, StoppingAnswersEveryWaitingFetch) {
   // Not started: eight wait, the others are answered at once.
   int answered = 0;
   for (int i = 0; i < 20; i++) {
-    replicator.FetchFromPeers(dump_, 1, {{1, 0, 10}}, [&](FetchResult r) {
+    replicator.FetchFromPeers(dump_, 1, {{1, 0, 10}}, [&](const FetchResult& r) {
       EXPECT_TRUE(r.blocks.empty());
       answered++;
     });

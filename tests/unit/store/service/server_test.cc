@@ -22,7 +22,6 @@ namespace {
 
 using testing::DumpOf;
 using ::testing::HasSubstr;
-using testing::IdOf;
 using testing::OpenOrDie;
 using testing::PutAll;
 using testing::RecordOf;
