@@ -90,6 +90,27 @@ static void dcast_path_find_irqs(struct dcast_path *path)
 
 /* ---- addresses ---- */
 
+/* The address of the next hop on dst, when the neighbour is known; else asks for it.
+ * v4 and v6 begin at the same place (union). Context: process.
+ */
+static int dcast_path_mac_via(struct dcast_path *path, struct dcast_target *target,
+			      struct dst_entry *dst)
+{
+	struct neighbour *neigh = dst_neigh_lookup(dst, &target->addr.v6);
+	int err = -EHOSTUNREACH;
+
+	if (IS_ERR_OR_NULL(neigh))
+		return err;
+	if (READ_ONCE(neigh->nud_state) & NUD_VALID) {
+		neigh_ha_snapshot(target->mac, neigh, path->upper);
+		err = 0;
+	} else {
+		neigh_event_send(neigh, NULL);
+	}
+	neigh_release(neigh);
+	return err;
+}
+
 static int dcast_path_mac4(struct dcast_path *path, struct dcast_target *target)
 {
 	struct flowi4 flow = {
@@ -99,21 +120,11 @@ static int dcast_path_mac4(struct dcast_path *path, struct dcast_target *target)
 		.flowi4_proto = IPPROTO_UDP,
 	};
 	struct rtable *route = ip_route_output_key(&init_net, &flow);
-	struct neighbour *neigh;
-	int err = -EHOSTUNREACH;
+	int err;
 
 	if (IS_ERR(route))
 		return PTR_ERR(route);
-	neigh = dst_neigh_lookup(&route->dst, &target->addr.v4);
-	if (!IS_ERR_OR_NULL(neigh)) {
-		if (READ_ONCE(neigh->nud_state) & NUD_VALID) {
-			neigh_ha_snapshot(target->mac, neigh, path->upper);
-			err = 0;
-		} else {
-			neigh_event_send(neigh, NULL);
-		}
-		neigh_release(neigh);
-	}
+	err = dcast_path_mac_via(path, target, &route->dst);
 	ip_rt_put(route);
 	return err;
 }
@@ -133,21 +144,11 @@ static int dcast_path_mac6(struct dcast_path *path, struct dcast_target *target)
 {
 	struct flowi6 flow;
 	struct dst_entry *dst = dcast_path_route6(path, &flow, &target->addr.v6);
-	struct neighbour *neigh;
-	int err = -EHOSTUNREACH;
+	int err;
 
 	if (IS_ERR(dst))
 		return PTR_ERR(dst);
-	neigh = dst_neigh_lookup(dst, &target->addr.v6);
-	if (!IS_ERR_OR_NULL(neigh)) {
-		if (READ_ONCE(neigh->nud_state) & NUD_VALID) {
-			neigh_ha_snapshot(target->mac, neigh, path->upper);
-			err = 0;
-		} else {
-			neigh_event_send(neigh, NULL);
-		}
-		neigh_release(neigh);
-	}
+	err = dcast_path_mac_via(path, target, dst);
 	dst_release(dst);
 	return err;
 }

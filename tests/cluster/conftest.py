@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 
@@ -16,26 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "vm")]
 from clusterlib import Cluster, Image  # noqa: E402  (the path above comes first)
 from vmtest import util  # noqa: E402
 
-
-def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", default=bool(os.environ.get("DUMPCAST_TEST_ALL")),
-                     help="run every cell of the matrices, not only the default ones")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: only with --all")
-    # A stopped run must unwind, or its namespaces and mounts would wait for the next sweep.
-    util.exit_on_signals()
-
-
-def pytest_collection_modifyitems(config, items):
-    if os.geteuid() != 0:
-        raise pytest.UsageError("the cluster tests make network namespaces and bridges: run as root")
-    if not config.getoption("--all"):
-        skip = pytest.mark.skip(reason="only with --all")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)
+pytest_plugins = ["vmtest.plugin"]
 
 
 @pytest.fixture(scope="session")

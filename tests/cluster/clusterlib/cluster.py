@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pathlib
 import re
@@ -16,7 +15,7 @@ from typing import Sequence
 from vmtest.build import binary
 from vmtest.net import GUEST_NUMBER, Net
 from vmtest.relays import Client, Relays
-from vmtest.util import HarnessError, stop, wait_until
+from vmtest.util import HarnessError, Stacked, stop, wait_until
 
 from .image import Image
 
@@ -92,7 +91,7 @@ class Sender:
         return found
 
 
-class Cluster:
+class Cluster(Stacked):
     """`with Cluster(folder, relays=3) as c:` gives running relays and a host that may crash.
 
     flags: for every relay; relays that are to start later are named in `absent`.
@@ -107,22 +106,14 @@ class Cluster:
         self.absent = set(absent)
         self.host_id, self.dump_id = secrets.token_hex(16), secrets.token_hex(16)
         self.senders: list[Sender] = []
-        self._stack = contextlib.ExitStack()
+        super().__init__()
 
-    def __enter__(self) -> "Cluster":
-        try:
-            self._stack.enter_context(self.net)
-            self._stack.callback(self._close)
-            for relay in self.relays:
-                if relay.index not in self.absent:
-                    relay.start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_exc) -> None:
-        self._stack.close()
+    def _start(self) -> None:
+        self._stack.enter_context(self.net)
+        self._stack.callback(self._close)
+        for relay in self.relays:
+            if relay.index not in self.absent:
+                relay.start()
 
     def _close(self) -> None:
         for sender in self.senders:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 import re
@@ -16,7 +15,7 @@ from .kernels import Kernel
 from .net import Net
 from .qemu import Vm
 from .relays import Client, Relays
-from .util import HarnessError, wait_until
+from .util import HarnessError, Stacked, wait_until
 
 GROUP, GROUP6 = "239.192.68.67", "ff08::4443"
 HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
@@ -35,7 +34,7 @@ def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "",
 
 
 @dataclasses.dataclass
-class Scenario:
+class Scenario(Stacked):
     """Boots kernel K with cards N and memory M under relays, and arms it.
 
     `with Scenario(...) as run:` gives the armed guest. Then run.crash(how), run.wait_sealed(),
@@ -60,23 +59,12 @@ class Scenario:
     guest_files: Mapping[str, pathlib.Path | str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._stack = contextlib.ExitStack()
+        super().__init__()
         self.net: Net
         self.relays: Relays
         self.vm: Vm
         self.notes: Notes
         self.name = ""  # of the dump, once it was seen
-
-    def __enter__(self) -> "Scenario":
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_exc) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -118,6 +118,30 @@ def scratch_dir(prefix: str = "dumpcast-vm-") -> Iterator[pathlib.Path]:
         yield pathlib.Path(name)
 
 
+class Stacked:
+    """A context whose parts end in reverse order, also when its start fails half way.
+
+    Subclasses start their parts in _start() and put them on _stack.
+    """
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+
 def exit_on_signals() -> None:
     """Makes SIGTERM and SIGHUP unwind like Ctrl-C, so that every `with` cleans up."""
     def leave(number, _frame):
