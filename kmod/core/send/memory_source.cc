@@ -40,7 +40,7 @@ absl::Status Bad(absl::string_view name, absl::string_view what) {
 template <size_t N>
 void CopyText(char (&dst)[N], absl::string_view text) {
   std::memset(dst, 0, N);
-  std::memcpy(dst, text.data(), std::min(text.size(), N - 1));
+  text.copy(dst, N - 1);
 }
 
 // Union of ranges, in ascending order.

@@ -113,6 +113,17 @@ TEST(MemorySource, BadFilesAreRefusedWithTheReason) {
             absl::StatusCode::kNotFound);
 }
 
+TEST(MemorySource, AVmcoreinfoLineWithoutAValueIsAnEmptyOne) {
+  ElfBuilder elf;
+  elf.AddNote("VMCOREINFO", 0, "OSRELEASE\nCRASHTIME\n");
+  elf.AddLoad(kDirectMap, 0, std::string(4096, 'x'));
+  const std::string file = elf.Build();
+  const auto source = Load(file, MemorySource::Format::kElf);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_STREQ((*source)->meta().release, "");
+  EXPECT_EQ((*source)->meta().crash_unix_ns, 0u);
+}
+
 TEST(MemorySource, DamagedHeadersNeverReadOutside) {
   ElfBuilder elf;
   elf.AddNote("CORE", NT_PRSTATUS, "x");
