@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import re
 import struct
-from typing import Sequence
+from typing import Iterator, Sequence
 
 from .kernelmem import CACHE, CACHE_PRIVATE, LEVEL_OF_CLASS, ZERO, KernelMemory
 from .memory import PAGE
@@ -147,11 +148,16 @@ def _pointed_at(memory: KernelMemory, differing: dict[int, bytes]) -> set[int]:
     """Numbers of the blocks of FRAGMENT pages that words written during the dump point into."""
     blocks = set()
     for pfn, got in differing.items():
-        want = memory.image.page(pfn)
-        for before, after in zip(struct.unpack("<512Q", got), struct.unpack("<512Q", want)):
-            if before != after:
-                blocks.update(page // FRAGMENT for page in memory.pages_pointed_at(after))
+        for word in _written(got, memory.image.page(pfn)):
+            blocks.update(page // FRAGMENT for page in memory.pages_pointed_at(word))
     return blocks
+
+
+def _written(got: bytes, want: bytes) -> Iterator[int]:
+    """The 64-bit words of a page that were written after it was dumped, as they are now."""
+    for before, after in zip(struct.unpack("<512Q", got), struct.unpack("<512Q", want)):
+        if before != after:
+            yield after
 
 
 def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
@@ -170,6 +176,12 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
     pointing = {pfn for pfn, got in differing.items()
                 if any(packets.intersection(memory.pages_pointed_at(word)) for page in
                        (got, memory.image.page(pfn)) for word in struct.unpack("<512Q", page))}
+    # A frame may lie in a page that was not dumped, or was after it had come.
+    holds_frame = functools.cache(
+        lambda pfn: pfn in memory.classes and bool(FRAME.search(memory.image.page(pfn))))
+    pointing |= {pfn for pfn, got in differing.items() if pfn not in pointing and any(
+        holds_frame(page) for word in _written(got, memory.image.page(pfn))
+        for page in memory.pages_pointed_at(word))}
     findings = []
     for pfn, got in differing.items():
         what = memory.describe(pfn, changed[pfn])
