@@ -358,7 +358,7 @@ TEST_F(ReplicateTest, FetchingFromPeersAsksOneAfterAnotherWithinBounds) {
     }
     absl::Notification done;
     FetchResult result;
-    c.replicator().FetchFromPeers(dump_, 3, runs, [&](const FetchResult& r) {
+    c.replicator().FetchFromPeers(dump_, 3, runs, [&](FetchResult r) {
       result = std::move(r);
       done.Notify();
     });
