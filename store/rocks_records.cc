@@ -219,7 +219,7 @@ bool RocksStore::Reclaim(const Deleted& deleted, rocksdb::ColumnFamilyHandle* fa
     absl::MutexLock lock(&health_mu_);
     if (free_bytes_ < BytesBeside(family, begin, end) + rocks::kMergeReserveBytes) {
       return false;
-    };
+    }
     reclaiming_ = true;
     LimitMerges();
   }
