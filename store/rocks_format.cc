@@ -5,7 +5,6 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
-#include <rocksdb/sst_file_manager.h>
 #include <rocksdb/table.h>
 #include <unistd.h>
 
@@ -13,7 +12,6 @@
 #include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -43,8 +41,6 @@ class Warnings final : public rocksdb::Logger {
     if (!log_) return;
     std::array<char, 1024> line;
     vsnprintf(line.data(), line.size(), format, arguments);
-    // A merge that waits for room, said each second.
-    if (strstr(line.data(), "Compaction too large") != nullptr) return;
     log_(absl::StrCat("rocksdb: ", line.data()));
   }
 
@@ -126,8 +122,6 @@ rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std:
   db.bytes_per_sync = 4ull << 20;
   // Room taken ahead of need is room that others do not find, just when there is little left.
   db.allow_fallocate = false;
-  db.sst_file_manager.reset(rocksdb::NewSstFileManager(rocksdb::Env::Default()));
-  db.sst_file_manager->SetCompactionBufferSize(kBeyondLimit + kMergeReserveBytes);
   db.info_log = std::make_shared<Warnings>(std::move(log));
   db.stats_dump_period_sec = 0;
   // Flush() has made durable what was promised; what is not in the index would be of no use.

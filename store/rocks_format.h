@@ -49,15 +49,6 @@ struct IndexValue {
 };
 std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
 
-// Merges leave this free. RocksDB 7.8 as Debian builds it ends the process by an assertion
-// (CompactionJob::UpdateCompactionJobStats: the smallest key of a table that has none) when a
-// merge that leaves nothing finds no room for as much as an empty table: after a deletion.
-inline constexpr uint64_t kMergeReserveBytes = 8ull << 20;
-// RocksDB's SstFileManager has one limit, on the bytes of all tables: merges that would pass it
-// wait, but whatever else reaches it is an error. Only the former is wanted, so the limit is this
-// much higher than the disk, and this much is asked of merges on top.
-inline constexpr uint64_t kBeyondLimit = 1ull << 50;
-
 // Options of the database and its families. direct_io is what the file system can do; log gets
 // RocksDB's own warnings, a line each, and may be empty.
 rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log);

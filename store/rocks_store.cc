@@ -89,7 +89,6 @@ absl::Status RocksStore::OpenDatabase() {
   }
   const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
   const rocksdb::DBOptions db_options = rocks::DatabaseOptions(direct_io, options_.log);
-  tables_ = db_options.sst_file_manager;
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {

@@ -4,7 +4,6 @@
 #define DUMPCAST_STORE_ROCKS_STORE_H_
 
 #include <rocksdb/db.h>
-#include <rocksdb/sst_file_manager.h>
 
 #include <atomic>
 #include <chrono>
@@ -112,11 +111,8 @@ class RocksStore final : public Store {
   // Bytes of the tables that hold other keys besides those from begin to before end.
   uint64_t BytesBeside(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
                        std::string_view end) const;
-  // Lets RocksDB merge what fits beside the reserve; needs free_bytes_ to be fresh.
-  void LimitMerges() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
 
   const StoreOptions options_;
-  std::shared_ptr<rocksdb::SstFileManager> tables_;  // counts their bytes
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
   rocksdb::ColumnFamilyHandle* records_ = nullptr;
@@ -144,7 +140,6 @@ class RocksStore final : public Store {
   mutable std::string refuse_reason_ ABSL_GUARDED_BY(health_mu_);  // empty: accepting
   mutable bool write_failed_ ABSL_GUARDED_BY(health_mu_) = false;
   mutable uint64_t free_bytes_ ABSL_GUARDED_BY(health_mu_) = 0;  // of the file system
-  mutable bool reclaiming_ ABSL_GUARDED_BY(health_mu_) = false;
   mutable std::chrono::steady_clock::time_point checked_ ABSL_GUARDED_BY(health_mu_);
   mutable std::chrono::steady_clock::time_point resumed_ ABSL_GUARDED_BY(health_mu_);
   mutable std::atomic<bool> refusing_{false};
