@@ -11,6 +11,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "store/rocks_format.h"
 #include "store/rocks_index.h"
 #include "store/vmcore/block_codec.h"
@@ -26,6 +28,9 @@ rocksdb::Slice ToSlice(std::string_view bytes) {
 std::string_view ToView(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
 }
+
+constexpr absl::Duration kFlushPoll = absl::Milliseconds(1);
+constexpr int kFlushPolls = 60000;
 
 rocksdb::WriteOptions Synced() {
   rocksdb::WriteOptions write;
@@ -300,6 +305,17 @@ absl::Status RocksStore::WriteIndex(const std::vector<PendingKey>& keys) {
   return absl::OkStatus();
 }
 
+absl::Status RocksStore::AwaitFlushed() {
+  uint64_t waiting = 0;
+  for (int i = 0; i < kFlushPolls; i++) {
+    db_->GetIntProperty(blocks_, rocksdb::DB::Properties::kNumImmutableMemTable, &waiting);
+    if (waiting == 0) return absl::OkStatus();
+    absl::SleepFor(kFlushPoll);
+  }
+  return absl::UnavailableError(
+      absl::StrCat("cannot make blocks durable: ", waiting, " memtables still wait to be written"));
+}
+
 absl::Status RocksStore::Flush() {
   absl::MutexLock one_at_a_time(&flush_mu_);
   std::vector<PendingKey> covered;
@@ -319,6 +335,7 @@ absl::Status RocksStore::Flush() {
   flush.wait = true;
   flush.allow_write_stall = true;
   absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
+  if (status.ok()) status = AwaitFlushed();
   {
     // A dump that is deleted under our hands must not get index entries again.
     absl::ReaderMutexLock gate(&gate_);

@@ -99,6 +99,10 @@ class RocksStore final : public Store {
   absl::StatusOr<std::unique_ptr<KeyView>> ViewKeys(const DumpKey& dump, uint8_t block_class,
                                                     uint64_t first, uint64_t last, bool with_bytes,
                                                     bool bulk) const;
+  // Until no full memtable waits. After it has recovered from a full disk, RocksDB 7.8 returns from
+  // Flush() with OK before it has written anything (the error of its first try to recover stays
+  // behind, and ends every wait).
+  absl::Status AwaitFlushed();
   absl::Status WriteIndex(const std::vector<PendingKey>& keys);
   absl::Status DropBlocks(const DumpKey& dump);
   absl::Status Admit(uint64_t bytes);
