@@ -157,6 +157,7 @@ absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
     absl::MutexLock lock(&entries_mu_);
     entries_.erase(dump);
   }
+  // Writing may have failed before, and go on now.
   RefreshHealth(/*force=*/true);
   if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
   absl::MutexLock lock(&reclaim_mu_);
@@ -183,6 +184,7 @@ absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
     flush.allow_write_stall = true;
     s = db_->Flush(flush, blocks_);
     if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
+    if (absl::Status flushed = AwaitFlushed(); !flushed.ok()) return flushed;
   }
   return absl::OkStatus();
 }
