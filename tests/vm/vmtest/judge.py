@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to hold after any crash: every relay's vmcore equals the memory that QEMU saw."""
+
+from __future__ import annotations
+
+import re
+
+from . import oracle
+from .kernelmem import KernelMemory
+from .scenario import Scenario
+from .vmcore import KdumpCore, open_vmcore
+
+# Pages that change while they are dumped, or until the machine resets, and why. Text and
+# rodata never pass.
+MAY_DIFFER = (
+    r"\bheld \w+",                  # the sender's own, as the module lists them
+    r"module dumpcast",             # its variables
+    r"points? at packets|a frame that came in|taken for frames",  # rings and buffers of the cards' drivers
+    r"module (virtio_net|e1000e)|vmalloc (e1000e|e1000_)\w+",
+    r"stack that a processor was on",
+    r"per-CPU area",                # time, interrupts, the page allocator's lists
+    r"struct page",                 # reference counts of pages that replies came in
+    r"(data|bss): .*(printk|__log_buf|console|\btext\b)",  # the console speaks meanwhile
+    r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|watchdog|tick)",
+    r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
+    r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042)",
+)
+# And a few counters in structures that have no name.
+FEW, SMALL = 16, 64
+# Pages that were free when the dump began, and that the card's driver took for replies, or the
+# page allocator for its lists at that.
+LATE = 64
+
+
+def dump_equals_memory(run: Scenario) -> tuple[KdumpCore, KernelMemory]:
+    """Compares both formats with the memory of the guest, which must have stopped.
+
+    For who wants to look further: the kdump-compressed vmcore and the memory.
+    """
+    elf, kdump = open_vmcore(run.fetch("elf")), open_vmcore(run.fetch("kdump"))
+    assert not kdump.incomplete
+    assert kdump.dump_level == run.level
+    memory = run.memory()
+    *kernels_own, crash_time = elf.vmcoreinfo.splitlines()
+    assert kernels_own == memory.vmcoreinfo.splitlines()
+    assert re.fullmatch(r"CRASHTIME=\d{10}", crash_time)
+    for core, presence in ((kdump, None), (elf, kdump)):
+        report = oracle.compare(core, memory, run.level, presence)
+        print(f"{run.kernel.series} {run.nics} {run.cpus} {type(core).__name__}\n{report}")
+        assert not report.unexcused, report
+        assert len(report.late) <= LATE, report
+        unexplained = report.unexplained(MAY_DIFFER, FEW, SMALL)
+        assert not unexplained, "\n".join(map(str, unexplained))
+        assert report.equal > 1000, report
+        assert not report.not_excluded, report
+    return kdump, memory
