@@ -5,16 +5,18 @@
 # several kernels are built side by side.
 
 KMOD_SERIES=(6.1 6.12)
+KMOD_FLAVOURS=(6.1 6.1-cloud 6.1-rt 6.12 6.12-cloud 6.12-rt)
 
 help_kmod() {
   cat <<END
-./dev kmod [--kernel VERSION|all] [--sparse] [--headers DIR]
+./dev kmod [--kernel VERSION|all|flavours] [--sparse] [--headers DIR]
 
 Builds dumpcast.ko with W=1; a warning in our files is an error.
 
   --kernel VERSION  a series (6.1: the newest release of it that Debian has), a
-                    release (6.1.0-56-amd64), or all: ${KMOD_SERIES[*]} (default).
-                    "running" is the kernel that runs now
+                    flavour of it (6.1-cloud, 6.1-rt), a release (6.1.0-56-amd64);
+                    all: ${KMOD_SERIES[*]} (default); flavours: ${KMOD_FLAVOURS[*]};
+                    running: the kernel that runs now
   --sparse          run sparse over every file, too (C=2)
   --headers DIR     build against this folder of headers
 
@@ -40,7 +42,10 @@ cmd_kmod() {
     shift
   done
   ((${#kernels[@]})) || kernels=(all)
-  [[ "${kernels[*]}" != *all* ]] || kernels=("${KMOD_SERIES[@]}")
+  case " ${kernels[*]} " in
+    *" flavours "*) kernels=("${KMOD_FLAVOURS[@]}") ;;
+    *" all "*) kernels=("${KMOD_SERIES[@]}") ;;
+  esac
   ((deps == 0)) || need_deps kmod
   local kernel
   if [[ -n "$headers" ]]; then
@@ -64,7 +69,7 @@ kmod_headers() {
     fi
   done
   PYTHONPATH="$DEV_ROOT/tests/vm" "$PYTHON" -m vmtest.kernels --headers "$version" ||
-    die "no headers for kernel '$version': neither installed nor to be fetched (wanted a series like ${KMOD_SERIES[0]}, or a release like 6.1.0-56-amd64)"
+    die "no headers for kernel '$version': neither installed nor to be fetched (wanted one of ${KMOD_FLAVOURS[*]}, or a release like 6.1.0-56-amd64)"
 }
 
 # kmod_build HEADERS SPARSE ASKED: builds, and prints the module's path.
@@ -85,7 +90,11 @@ kmod_build() {
   exec 8>"$out/.lock"
   flock 8
   kmod_copy_sources "$src"
-  ((sparse == 0)) || check=(C=2 CHECK=sparse)
+  if ((sparse)); then
+    check=(C=2 CHECK=sparse)
+    # The RT kernels' spin_trylock() does not tell sparse of the lock that it takes.
+    [[ "$release" != *-rt-* ]] || check+=(CF=-Wno-context)
+  fi
   say "kmod: $release${check:+ with sparse}"
   local status=0
   make -C "$headers" M="$src/kmod/linux" W=1 "${check[@]}" -j"$(nproc)" modules >"$log" 2>&1 || status=$?

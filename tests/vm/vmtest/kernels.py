@@ -27,6 +27,10 @@ from typing import Callable
 from .util import HarnessError, cache_dir, locked, run, say
 
 SERIES = ("6.1", "6.12")
+# Debian's flavours of each; a series alone means the plain one.
+FLAVOURS = ("cloud", "rt")
+ALL = tuple(f"{series}{flavour}" for series in SERIES
+            for flavour in ("", *(f"-{name}" for name in FLAVOURS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Kernel:
     @property
     def series(self) -> str:
         return ".".join(re.split(r"[.+-]", self.release)[:2])
+
+    @property
+    def flavour(self) -> str:
+        """cloud or rt; empty for the plain kernel."""
+        return _flavour(self.release)
 
     @property
     def vmlinuz(self) -> pathlib.Path:
@@ -101,7 +110,7 @@ class Kernel:
         wanted = [package]
         for dependency in re.split(r"[,|]", _show(package).get("Depends", "")):
             name = dependency.split("(")[0].strip()
-            if re.fullmatch(r"linux-headers-.*-common|linux-kbuild-.*", name):
+            if re.fullmatch(r"linux-headers-.*-common(-rt)?|linux-kbuild-.*", name):
                 wanted.append(name)
         if len(wanted) != 3:
             raise HarnessError(f"{package}: wanted it to depend on one -common and one kbuild "
@@ -178,22 +187,34 @@ def _version_key(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release))
 
 
-def _known(series: str) -> list[str]:
-    """Releases of a series that apt offers, plain amd64 flavour, oldest first."""
-    pattern = rf"linux-image-({re.escape(series)}\.\d+(?:-\d+|\+[a-z0-9.]+)?-amd64)"
+def _flavour(release: str) -> str:
+    match = re.search(rf"-({'|'.join(FLAVOURS)})(?:-amd64)?$", release)
+    return match[1] if match else ""
+
+
+def _known(wanted: str) -> list[str]:
+    """Releases that apt offers of a series ("6.1") or its flavour ("6.1-rt"), oldest first."""
+    flavour = _flavour(wanted)
+    series = wanted.removesuffix(f"-{flavour}")
+    kind = f"-{flavour}" if flavour else ""
+    pattern = rf"linux-image-({re.escape(series)}\.\d+(?:-\d+|\+[a-z0-9.]+)?{kind}-amd64)"
     done = run(["apt-cache", "search", "--names-only", f"^linux-image-{series}"])
     found = (re.match(pattern + r" - ", line) for line in done.stdout.splitlines())
     return sorted((match[1] for match in found if match), key=_version_key)
 
 
-def _cached(series: str) -> list[str]:
+def _cached(wanted: str) -> list[str]:
     root = cache_dir() / "kernels"
-    names = [path.parent.name for path in root.glob("*/image")]
-    return sorted((name for name in names if Kernel(name).series == series), key=_version_key)
+    flavour = _flavour(wanted)
+    series = wanted.removesuffix(f"-{flavour}")
+    kernels = [Kernel(path.parent.name) for path in root.glob("*/image")]
+    return sorted((kernel.release for kernel in kernels
+                   if (kernel.series, kernel.flavour) == (series, flavour)), key=_version_key)
 
 
 def find(wanted: str) -> Kernel:
-    """The newest kernel of a series ("6.1"), or exactly the release that was named.
+    """The newest kernel of a series ("6.1") or of a flavour of it ("6.1-rt"), or exactly the
+    release that was named.
 
     Without package lists the newest one in the cache serves, so that a second run needs
     no network.
@@ -206,15 +227,15 @@ def find(wanted: str) -> Kernel:
     run(["apt-get", "-q", "update"], check=False)
     releases = _known(wanted)
     if not releases:
-        raise HarnessError(f"no linux-image-{wanted}*-amd64 package: wanted a series such as "
-                           f"{' or '.join(SERIES)}, or a release such as 6.1.0-56-amd64")
+        raise HarnessError(f"no package of a kernel {wanted}: wanted one of {', '.join(ALL)}, or a "
+                           "release such as 6.1.0-56-amd64")
     return Kernel(releases[-1])
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="vmtest.kernels", description="Finds and fetches Debian kernels for the VM tests.",
-        epilog="VERSION is a series (6.1, 6.12) or a release (6.1.0-56-amd64). Paths go to "
+        epilog=f"VERSION is one of {', '.join(ALL)}, or a release (6.1.0-56-amd64). Paths go to "
                "standard output; the cache is $DUMPCAST_CACHE or ~/.cache/dumpcast.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="releases offered, and what is cached")
@@ -227,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.list:
-            for series in SERIES:
+            for series in ALL:
                 for release in dict.fromkeys(_known(series) + _cached(series)):
                     parts = [name for name in ("image", "headers", "debug")
                              if (Kernel(release).root / name).is_dir()]
