@@ -35,13 +35,13 @@ def kmod(kernel: Kernel) -> pathlib.Path:
     return path
 
 
-def panicker(kernel: Kernel) -> pathlib.Path:
-    """tests/vm/panicker built for a kernel: a module that panics while a lock is held."""
-    out = REPO / "build" / "panicker" / kernel.release
+def crasher(kernel: Kernel) -> pathlib.Path:
+    """tests/vm/crasher built for a kernel: a module that brings it down in many ways."""
+    out = REPO / "build" / "crasher" / kernel.release
     with locked(out / ".lock"):
-        for source in (REPO / "tests" / "vm" / "panicker").glob("[Kp]*"):
+        for source in (REPO / "tests" / "vm" / "crasher").glob("[!R]*"):
             if not (out / source.name).exists() or \
                     (out / source.name).read_bytes() != source.read_bytes():
                 shutil.copy(source, out)
         run(["make", "-C", kernel.headers(), f"M={out}", "W=1", "modules"], timeout=600)
-    return out / "panicker.ko"
+    return out / "crasher.ko"

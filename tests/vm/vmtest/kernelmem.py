@@ -60,6 +60,13 @@ class Notes:
         (path / "vmcoreinfo").write_text(
             f"{self.vmcoreinfo_address:#x} {self.vmcoreinfo_size:x}\n", encoding="utf-8")
 
+    def symbol_at(self, address: int) -> str:
+        """The last symbol at or below an address of the kernel's text; "" when there is none."""
+        found = max(((int(at, 16), name) for at, kind, name, *_ in
+                     (line.split() for line in self.kallsyms.splitlines())
+                     if kind in "tT" and int(at, 16) <= address), default=(0, ""))
+        return found[1]
+
     @classmethod
     def load(cls, path: pathlib.Path) -> "Notes":
         where = (path / "vmcoreinfo").read_text(encoding="utf-8").split()

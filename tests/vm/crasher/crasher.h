@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of the crasher share. */
+#ifndef DUMPCAST_TESTS_VM_CRASHER_H
+#define DUMPCAST_TESTS_VM_CRASHER_H
+
+#define pr_fmt(fmt) "crasher: " fmt
+
+#include <linux/netdevice.h>
+#include <linux/types.h>
+
+#define DYING_CPU   0
+#define HOLDING_CPU 1
+
+extern struct net_device *crasher_card;
+/* Set by who holds, when it holds; the dying one waits for it. */
+extern bool crasher_held;
+
+/* Begins a kthread bound to cpu. 0 or negative. */
+int crasher_start(int (*run)(void *arg), void *arg, unsigned int cpu);
+/* For ever, with interrupts off, having said that it holds. */
+void crasher_stuck(void);
+
+/* die.c: NULL for an unknown name. May sleep before it dies. */
+typedef void crasher_die_fn(void);
+crasher_die_fn *crasher_way(const char *name);
+
+/* hold.c: takes what name says on this processor, and returns; or begins to hold on another. */
+int crasher_hold_own(const char *name);
+int crasher_hold_other(const char *name);
+
+/* trap.c */
+int crasher_trap_begin(void);
+int crasher_fault_begin(unsigned int step);
+
+#endif

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What can be held for ever. Some is taken by its name. What has no name outside is taken by
+ * doing what needs it until a probe on the unlocking function meets one of the callers
+ * wanted: the processor stays there, with the lock and with interrupts off.
+ */
+#include "crasher.h"
+
+#include <linux/console.h>
+#include <linux/hrtimer.h>
+#include <linux/kallsyms.h>
+#include <linux/kernel.h>
+#include <linux/kprobes.h>
+#include <linux/kthread.h>
+#include <linux/mmzone.h>
+#include <linux/printk.h>
+#include <linux/rcupdate.h>
+#include <linux/rtnetlink.h>
+#include <linux/sched.h>
+#include <linux/skbuff.h>
+#include <linux/timer.h>
+
+/* ---- by name ---- */
+
+static void hold_nothing(void)
+{
+}
+
+static void hold_tx(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < crasher_card->real_num_tx_queues; i++)
+		__netif_tx_lock(netdev_get_tx_queue(crasher_card, i), smp_processor_id());
+}
+
+static void hold_frozen(void)
+{
+	netif_tx_lock(crasher_card);
+}
+
+static void hold_zones(void)
+{
+	int node, i;
+
+	for_each_online_node(node)
+		for (i = 0; i < MAX_NR_ZONES; i++)
+			if (populated_zone(&NODE_DATA(node)->node_zones[i]))
+				spin_lock(&NODE_DATA(node)->node_zones[i].lock);
+}
+
+/* As if the processor was stopped in the midst of the card's poll function. */
+static void hold_napi(void)
+{
+	struct napi_struct *napi;
+
+	list_for_each_entry(napi, &crasher_card->napi_list, dev_list) {
+		while (test_and_set_bit(NAPI_STATE_SCHED, &napi->state))
+			cpu_relax();
+		WRITE_ONCE(napi->poll_owner, smp_processor_id());
+	}
+}
+
+/* The queue that drivers' locks of printk() are: dump_stack() and oopses write under it. */
+static void hold_printk(void)
+{
+	while (!__printk_cpu_sync_try_get())
+		cpu_relax();
+}
+
+/* These sleep, so they are taken before interrupts go off. */
+static void hold_rtnl(void)
+{
+	rtnl_lock();
+}
+
+static void hold_console(void)
+{
+	console_lock();
+}
+
+static void hold_rcu(void)
+{
+	rcu_read_lock();
+}
+
+/* ---- by what needs it ---- */
+
+#define BURST 256
+
+static void work_skbs(void)
+{
+	static struct sk_buff *skbs[BURST];
+	unsigned int i;
+
+	for (i = 0; i < BURST; i++)
+		skbs[i] = alloc_skb(1500, GFP_KERNEL);
+	for (i = 0; i < BURST; i++)
+		kfree_skb(skbs[i]);
+}
+
+static void work_pages(void)
+{
+	static struct page *pages[BURST];
+	unsigned int i;
+
+	for (i = 0; i < BURST; i++)
+		pages[i] = alloc_pages(GFP_KERNEL, i % 4);
+	for (i = 0; i < BURST; i++)
+		if (pages[i])
+			__free_pages(pages[i], i % 4);
+}
+
+static void no_timer(struct timer_list *timer)
+{
+}
+
+static DEFINE_TIMER(busy_timer, no_timer);
+
+static void work_timers(void)
+{
+	mod_timer(&busy_timer, jiffies + HZ);
+	del_timer_sync(&busy_timer);
+	schedule_timeout_interruptible(1);
+}
+
+static void work_stats(void)
+{
+	struct rtnl_link_stats64 stats;
+
+	dev_get_stats(crasher_card, &stats);
+}
+
+static void work_console(void)
+{
+	pr_emerg("something to write\n");
+}
+
+static const struct held {
+	const char *name;
+	void (*sleeping)(void); /* interrupts on */
+	void (*atomic)(void);	/* interrupts off */
+	void (*work)(void);	/* until a probe on where meets one of callers */
+	const char *where;
+	const char *callers;
+} helds[] = {
+	{ "irqs_off", NULL, hold_nothing },
+	{ "tx", NULL, hold_tx },
+	{ "frozen", NULL, hold_frozen },
+	{ "napi", NULL, hold_napi },
+	{ "zones", NULL, hold_zones },
+	{ "printk", NULL, hold_printk },
+	{ "rtnl", hold_rtnl },
+	{ "console", hold_console },
+	{ "rcu", hold_rcu },
+	{ "slab", .work = work_skbs, .where = "unlock",
+	  .callers = "get_partial_node ___slab_alloc __slab_free deactivate_slab "
+		     "__unfreeze_partials __put_partials put_cpu_partial" },
+	{ "page_list", .work = work_pages, .where = "unlock",
+	  .callers = "rmqueue_bulk __rmqueue_pcplist rmqueue free_pcppages_bulk free_one_page "
+		     "get_page_from_freelist rmqueue_buddy free_unref_page" },
+	{ "timer", .work = work_timers, .where = "unlock",
+	  .callers = "__mod_timer __timer_delete_sync __try_to_del_timer_sync del_timer" },
+	{ "run_queue", .work = work_timers, .where = "unlock",
+	  .callers = "raw_spin_rq_unlock try_to_wake_up ttwu_queue __schedule" },
+	{ "driver", .work = work_stats, .where = "unlock",
+	  .callers = "e1000e_get_stats64 e1000_get_stats64 virtnet_stats" },
+	{ "uart", .work = work_console, .where = "unlock",
+	  .callers = "serial8250_console_write uart_port_unlock_irqrestore" },
+	/* A record of the log that is reserved and never finished. */
+	{ "log_record", .work = work_console, .where = "prb_final_commit" },
+};
+
+static const struct held *wanted;
+static struct task_struct *holder;
+
+static bool name_in(const char *name, const char *list)
+{
+	size_t len;
+
+	for (; *list; list += len, list += *list == ' ') {
+		len = strcspn(list, " ");
+		/* The compiler's own suffixes (.isra.0) are no other function. */
+		if (!strncmp(name, list, len) && (!name[len] || name[len] == '.'))
+			return true;
+	}
+	return false;
+}
+
+static int at_unlock(struct kprobe *probe, struct pt_regs *regs)
+{
+	char name[KSYM_SYMBOL_LEN];
+
+	if (current != holder)
+		return 0;
+	if (wanted->callers) {
+		/* At its first instruction the return address is on top of the stack. */
+		sprint_symbol_no_offset(name, *(unsigned long *)regs->sp);
+		if (!name_in(name, wanted->callers))
+			return 0;
+		pr_emerg("%s is held in %s\n", wanted->name, name);
+	}
+	crasher_stuck();
+	return 0;
+}
+
+static struct kprobe unlock_probes[] = {
+	{ .symbol_name = "_raw_spin_unlock", .pre_handler = at_unlock },
+	{ .symbol_name = "_raw_spin_unlock_irq", .pre_handler = at_unlock },
+	{ .symbol_name = "_raw_spin_unlock_irqrestore", .pre_handler = at_unlock },
+};
+static struct kprobe where_probe = { .pre_handler = at_unlock };
+
+static int probes_begin(void)
+{
+	unsigned int i;
+	int err;
+
+	if (strcmp(wanted->where, "unlock")) {
+		where_probe.symbol_name = wanted->where;
+		return register_kprobe(&where_probe);
+	}
+	for (i = 0; i < ARRAY_SIZE(unlock_probes); i++) {
+		err = register_kprobe(&unlock_probes[i]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int holder_run(void *arg)
+{
+	if (wanted->sleeping)
+		wanted->sleeping();
+	if (!wanted->work) {
+		local_irq_disable();
+		if (wanted->atomic)
+			wanted->atomic();
+		crasher_stuck();
+	}
+	holder = current;
+	for (;;) {
+		wanted->work();
+		cond_resched();
+	}
+	return 0;
+}
+
+static const struct held *find(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(helds); i++)
+		if (!strcmp(name, helds[i].name))
+			return &helds[i];
+	pr_err("hold=%s: no such thing\n", name);
+	return NULL;
+}
+
+int crasher_hold_own(const char *name)
+{
+	const struct held *held = find(name);
+
+	if (!held || held->work)
+		return -EINVAL;
+	if (held->sleeping)
+		held->sleeping();
+	local_irq_disable();
+	if (held->atomic)
+		held->atomic();
+	smp_store_release(&crasher_held, true);
+	return 0;
+}
+
+int crasher_hold_other(const char *name)
+{
+	int err;
+
+	wanted = find(name);
+	if (!wanted)
+		return -EINVAL;
+	err = wanted->work ? probes_begin() : 0;
+	if (err) {
+		pr_err("hold=%s: no probe: %d\n", name, err);
+		return err;
+	}
+	return crasher_start(holder_run, NULL, HOLDING_CPU);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Parameters, and who does what where. README.md has examples. */
+#include "crasher.h"
+
+#include <linux/kernel.h>
+#include <linux/kprobes.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+
+static char *die = "panic";
+module_param(die, charp, 0444);
+MODULE_PARM_DESC(die, "way to die, or none");
+static char *at = "";
+module_param(at, charp, 0444);
+MODULE_PARM_DESC(at, "die when this function is entered, [MODULE:]NAME");
+static char *hold = "none";
+module_param(hold, charp, 0444);
+MODULE_PARM_DESC(hold, "what is held meanwhile");
+static bool own;
+module_param(own, bool, 0444);
+MODULE_PARM_DESC(own, "held by the processor that dies");
+static char *dev = "net0";
+module_param(dev, charp, 0444);
+MODULE_PARM_DESC(dev, "the network card");
+static bool trap;
+module_param(trap, bool, 0444);
+MODULE_PARM_DESC(trap, "say which allocators and lock slow paths the hook gets to");
+static uint fault;
+module_param(fault, uint, 0444);
+MODULE_PARM_DESC(fault, "a fault in this step of the hook; 0: none");
+
+static int go(const char *value, const struct kernel_param *param);
+static const struct kernel_param_ops go_ops = { .set = go };
+module_param_cb(go, &go_ops, NULL, 0200);
+MODULE_PARM_DESC(go, "written when it is time");
+
+struct net_device *crasher_card;
+bool crasher_held;
+
+static crasher_die_fn *way;
+static atomic_t dying = ATOMIC_INIT(0);
+
+void crasher_stuck(void)
+{
+	local_irq_disable();
+	smp_store_release(&crasher_held, true);
+	while (READ_ONCE(crasher_held))
+		cpu_relax();
+}
+
+int crasher_start(int (*run)(void *arg), void *arg, unsigned int cpu)
+{
+	struct task_struct *task = kthread_create(run, arg, "crasher/%u", cpu);
+
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+	return 0;
+}
+
+static int die_at(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (smp_load_acquire(&crasher_held) && !atomic_xchg(&dying, 1))
+		way();
+	return 0;
+}
+
+static struct kprobe at_probe = { .pre_handler = die_at };
+
+static int dier(void *arg)
+{
+	int err = own ? crasher_hold_own(hold) : 0;
+
+	if (err) {
+		pr_err("hold=%s own=1: %d\n", hold, err);
+		return err;
+	}
+	while (!smp_load_acquire(&crasher_held)) {
+		if (own || irqs_disabled())
+			cpu_relax();
+		else
+			schedule_timeout_interruptible(1);
+	}
+	if (at[0]) {
+		at_probe.symbol_name = at;
+		err = register_kprobe(&at_probe);
+		if (err)
+			pr_err("at=%s: %d\n", at, err);
+		return err;
+	}
+	way();
+	return 0;
+}
+
+static int go(const char *value, const struct kernel_param *param)
+{
+	int err = 0;
+
+	if (!strcmp(hold, "none"))
+		crasher_held = true;
+	else if (!own)
+		err = crasher_hold_other(hold);
+	/* Last, since this thread may be on that processor. */
+	if (!err && way)
+		err = crasher_start(dier, NULL, DYING_CPU);
+	return err;
+}
+
+static int __init crasher_init(void)
+{
+	int err;
+
+	crasher_card = dev_get_by_name(&init_net, dev);
+	if (!crasher_card || num_online_cpus() < 2) {
+		pr_err("wanted a network card %s and two processors\n", dev);
+		return -ENODEV;
+	}
+	way = crasher_way(die);
+	if (!way && strcmp(die, "none")) {
+		pr_err("die=%s: no such way\n", die);
+		return -EINVAL;
+	}
+	err = trap ? crasher_trap_begin() : 0;
+	if (!err && fault)
+		err = crasher_fault_begin(fault);
+	return err;
+}
+module_init(crasher_init);
+
+MODULE_DESCRIPTION("Brings a test guest down in many ways");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to die, and whatever another processor holds for ever: the dump leaves all the same.
+
+tests/vm/crasher brings the guest down. Each cell: the dump is complete and committed, it equals
+the guest's memory, the registers are those of where each processor was, and the machine goes
+back to the kernel's own policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import struct
+from typing import Sequence
+
+import pytest
+
+from vmtest import build, judge, kernels, words
+from vmtest.kernelmem import Notes
+from vmtest.oracle import NT_PRSTATUS
+from vmtest.scenario import Scenario
+from vmtest.vmcore import KdumpCore
+
+NICS = ("virtio-net-pci", "e1000e")
+COLUMNS = list(itertools.product(kernels.SERIES, NICS))
+PRSTATUS_RIP = 112 + 16 * 8  # struct elf_prstatus: pr_reg, and rip in it (user_regs_struct)
+GO = "echo 1 >/sys/module/crasher/parameters/go"
+EAT = ("echo 1 >/proc/sys/vm/panic_on_oom; mount -o remount,size=90% /tmp; "
+       "dd if=/dev/zero of=/tmp/all bs=1M; tail /dev/zero")
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """crasher: its parameters, or none. before: commands; then `how` of Vm.crash, or a command."""
+
+    name: str
+    crasher: str
+    says: str  # on the console, a regular expression
+    before: Sequence[str] = ()
+    how: str = GO
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def sysctl(**values: int) -> list[str]:
+    return [f"echo {value} >/proc/sys/kernel/{name}" for name, value in values.items()]
+
+
+NULL = "kernel NULL pointer dereference"
+WAYS = (
+    Way("sysrq-c", "", "sysrq triggered crash", how="sysrq"),
+    Way("sysrq-c from the serial interrupt", "", "sysrq triggered crash", how="break"),
+    Way("NULL in process context", "die=null", NULL),
+    Way("NULL in a softirq timer", "die=null_softirq", NULL),
+    Way("NULL in a hard interrupt", "die=null_hardirq", NULL),
+    Way("panic in NMI", "die=nmi", "crasher: in NMI"),
+    Way("NULL in NMI", "die=null_nmi", NULL),
+    Way("unknown NMI", "", "NMI: Not continuing", how="nmi"),
+    Way("BUG in a kthread", "die=bug", r"kernel BUG at .*die\.c"),
+    Way("stack overflow", "die=stack_overflow", "stack guard page was hit"),
+    Way("double fault", "die=double_fault", "double fault|stack guard page"),
+    Way("list corruption", "die=list", "list_del corruption"),
+    Way("slab corruption", "die=slab", r"kernel BUG at mm/slub\.c"),
+    Way("hung task", "die=hung_task", "hung_task: blocked tasks",
+        sysctl(hung_task_panic=1, hung_task_timeout_secs=1)),
+    Way("soft lockup", "die=soft_lockup", "softlockup: hung tasks",
+        sysctl(watchdog_thresh=1, softlockup_panic=1)),
+    Way("hard lockup (simulated: panic from NMI)", "die=hard_lockup", "hard lockup"),
+    Way("out of memory", "", "[Oo]ut of memory", how=EAT),
+)
+
+# Where the road out itself is walked by who dies, by card.
+DRIVER = {
+    "transmit": {"virtio-net-pci": "virtio_net:start_xmit", "e1000e": "e1000e:e1000_xmit_frame"},
+    "poll": {"virtio-net-pci": "virtio_net:virtnet_poll", "e1000e": "e1000e:e1000e_poll"},
+    "interrupt": {"virtio-net-pci": "virtio_net:skb_recv_done",
+                  "e1000e": "e1000e:e1000_intr_msix_rx"},
+}
+
+# What the other processor holds. Those with an allocator's lock allow no replies.
+HELD = ("irqs_off", "tx", "frozen", "napi", "rtnl", "slab", "zones", "page_list", "console",
+        "printk", "log_record", "uart", "rcu", "timer", "run_queue", "driver")
+SILENT = ("slab", "zones", "page_list")
+OWN = ("tx", "frozen", "napi", "zones", "rtnl", "console")
+
+DEFAULT = {
+    ("6.1", "virtio-net-pci"): ("NULL in a hard interrupt", "slab"),
+    ("6.12", "e1000e"): ("stack overflow", "transmit"),
+    ("6.12", "virtio-net-pci"): ("panic in NMI", "zones"),
+    ("6.1", "e1000e"): ("NULL in NMI", "tx"),
+}
+
+
+def cells(values: Sequence) -> list:
+    return [pytest.param(series, nic, value, id=f"{series}-{nic}-{value}",
+                         marks=[] if str(value) in DEFAULT[series, nic] else [pytest.mark.slow])
+            for value in values for series, nic in COLUMNS]
+
+
+@dataclasses.dataclass
+class Crashed:
+    """A guest that came to its end, and what there is of it."""
+
+    run: Scenario
+    said: words.Report
+    core: KdumpCore
+
+    def where(self, cpu: int) -> str:
+        """The symbol that a processor's saved program counter is in."""
+        notes = [content for owner, kind, content in self.core.notes
+                 if owner == "CORE" and kind == NT_PRSTATUS]
+        rip = struct.unpack_from("<Q", notes[cpu], PRSTATUS_RIP)[0]
+        return self.run.notes.symbol_at(rip)
+
+
+def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
+    if parameters:
+        run.vm.sh(f"modprobe crasher dev=net0 {parameters}", check=True)
+    for command in way.before:
+        run.vm.sh(command, check=True)
+    run.notes = Notes.take(run.vm)
+    if way.how in ("sysrq", "break", "nmi"):
+        run.vm.crash(way.how)
+    else:
+        run.vm.shell.send(way.how)
+    run.vm.wait_console("dumpcast: sending dump", 240)
+    dumps = run.wait_sealed()
+    run.vm.wait_reset()
+    console = run.vm.console()
+    said = words.report(console)
+    print(f"{said}\n{run.summary()}")
+    assert re.search(way.says, console), console[-5000:]
+    for dump in dumps:
+        assert dump["blocks_held"] == dump["blocks_expected"] != "0"
+    core, _ = judge.dump_equals_memory(run)
+    assert re.search(way.says, run.log())
+    return Crashed(run, said, core)
+
+
+def guest(scratch, kernel, nic) -> Scenario:
+    return Scenario(scratch, kernel, [nic], 2, relay_count=2, guest_kmods=[build.crasher(kernel)])
+
+
+@pytest.mark.matrix("Ways to die")
+@pytest.mark.parametrize("series,nic,way", cells(WAYS))
+def test_way_to_die(series, nic, way, kernel_of, scratch):
+    with guest(scratch, kernel_of(series), nic) as run:
+        crashed = crash(run, way.crasher, way)
+        assert crashed.said.committed and crashed.said.relays_done == 2
+
+
+@pytest.mark.matrix("Ways to die")
+@pytest.mark.parametrize("series,nic,place", cells(tuple(DRIVER)))
+def test_panic_in_the_driver(series, nic, place, kernel_of, scratch):
+    """A timer would call the driver anyway: frames of the relays' heartbeats come in, and leave."""
+    way = Way(place, "", "crasher: asked for")
+    with guest(scratch, kernel_of(series), nic) as run:
+        crashed = crash(run, f"die=panic at={DRIVER[place][nic]}", way)
+        assert crashed.said.committed and crashed.said.relays_done == 2
+
+
+@pytest.mark.matrix("Held for ever by another processor")
+@pytest.mark.parametrize("series,nic,what", cells(HELD))
+def test_held_by_another(series, nic, what, kernel_of, scratch):
+    # panic() itself writes a backtrace, for which it would wait for printk's own lock.
+    die = "null" if what == "printk" else "panic"
+    way = Way(what, "", NULL if die == "null" else "crasher: asked for")
+    with guest(scratch, kernel_of(series), nic) as run:
+        crashed = crash(run, f"die={die} hold={what}", way)
+        check_held(crashed, what)
+        assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
+
+
+@pytest.mark.matrix("Held by the processor that dies")
+@pytest.mark.parametrize("series,nic,what", cells(OWN))
+def test_held_by_itself(series, nic, what, kernel_of, scratch):
+    with guest(scratch, kernel_of(series), nic) as run:
+        check_held(crash(run, f"die=panic hold={what} own=1",
+                         Way(what, "", "crasher: asked for")), what)
+
+
+def check_held(crashed: Crashed, what: str) -> None:
+    if what in SILENT:
+        # Receiving would refill the card's ring with that lock, and never come back.
+        assert crashed.said.ours["net0"] == 0 and not crashed.said.committed
+    else:
+        assert crashed.said.committed and crashed.said.relays_done == 2
+    broken = "its lock was broken" in crashed.run.summary()
+    assert broken == (what in ("tx", "frozen"))
