@@ -143,6 +143,15 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags);
 
 /*
+ * Called right after dcast_sender_begin(): another sender of the same dump_id has begun this dump
+ * and memory no longer changes. Nothing is walked; relays say what they miss, and a block, of
+ * whatever class, is answered with all pages of its window that are not excluded, since who
+ * classed them first may have known better. Only when nothing is heard for linger_ns, and
+ * blind_passes allow it, is everything sent once.
+ */
+void dcast_sender_continue(struct dcast_sender *s, __u64 now_ns);
+
+/*
  * Does a bounded piece of work: at most one block encoded and at most 64 packets sent.
  * Returns the number of packets sent; 0 means that nothing can be done before
  * dcast_sender_wake_ns() or before a path or packet buffer becomes free.

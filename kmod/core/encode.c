@@ -43,7 +43,7 @@ static __u32 dcast_gather_pages(struct dcast_sender *s, unsigned int block_class
 	for (i = 0; i < s->window_pages; i++) {
 		const __u64 pfn = window * s->window_pages + i;
 
-		if (cls[i] != block_class)
+		if (s->continues ? cls[i] == DCAST_CLASS_EXCLUDED : cls[i] != block_class)
 			continue;
 		present |= 1u << i;
 		if (s->rim.read_page(s->rim.ctx, pfn, s->raw + len) < 0) {

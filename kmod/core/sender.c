@@ -140,7 +140,8 @@ static void dcast_finish(struct dcast_sender *s, __u64 now_ns)
 /* Context: any; must not allocate. */
 static void dcast_send_end(struct dcast_sender *s, __u64 now_ns)
 {
-	s->end_lane = 0;
+	/* Who has not walked has nothing to sum up. */
+	s->end_lane = s->pass ? 0 : s->config.lanes;
 	s->end_ns = now_ns + DCAST_END_NS;
 	s->meta_ns = now_ns + DCAST_META_NS;
 	dcast_nak_push(s, 0, dcast_class0_number(DCAST_STREAM_META, 0), 1, 0, 0);
@@ -161,14 +162,16 @@ static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
 {
 	const int quiet = dcast_idle(s) && !s->naks.used && s->end_lane == s->config.lanes;
 	const int deaf = !dcast_heard_in_dump(s);
+	const __u32 passes = s->config.blind_passes + !s->continues;
+	const __u64 patience = s->pass ? DCAST_BLIND_LINGER_NS : s->config.linger_ns;
 
 	if (dcast_sender_committed(s)) {
 		dcast_finish(s, now_ns);
 	} else if (!dcast_walk_over(s)) { /* a relay came that wants it in full */
 		s->phase = s->pass == 1 ? DCAST_PHASE_WALK : DCAST_PHASE_PASS;
 		dcast_say(s, now_ns, DCAST_ST_DUMPING, 1);
-	} else if (quiet && deaf && s->pass <= s->config.blind_passes &&
-		   (!s->nr_relays || now_ns >= s->linger_start_ns + DCAST_BLIND_LINGER_NS)) {
+	} else if (quiet && deaf && s->pass < passes &&
+		   ((s->pass && !s->nr_relays) || now_ns >= s->linger_start_ns + patience)) {
 		s->pass++;
 		s->phase = DCAST_PHASE_PASS;
 		dcast_walk_start(s);
@@ -336,6 +339,16 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 	dcast_pace_init(s, now_ns);
 	dcast_say(s, now_ns, DCAST_ST_DUMPING, 3);
 	s->wake_ns = now_ns;
+}
+
+/* Context: any; must not allocate. */
+void dcast_sender_continue(struct dcast_sender *s, __u64 now_ns)
+{
+	s->continues = 1;
+	s->pass = 0;
+	s->walk.stage = DCAST_WALK_END;
+	dcast_enter_linger(s, now_ns);
+	dcast_say(s, now_ns, DCAST_ST_LINGER, 3);
 }
 
 /* Context: any; must not allocate. */

@@ -151,10 +151,11 @@ struct dcast_sender {
 	__u8 phase;	/* enum dcast_phase */
 	__u8 finishing; /* in LINGER: only DONE announcements are left */
 	__u8 dump_flags;
+	__u8 continues; /* another sender's dump: dcast_sender_continue() */
 	__u8 window_pages;
 	const struct dcast_range *ranges;
 	__u32 nr_ranges;
-	__u32 pass; /* 1 while the first pass runs */
+	__u32 pass; /* 1 while the first pass runs; 0: before it, only when it continues */
 	__u64 memory_bytes;
 	__u64 window_end, slices;
 	struct dcast_meta meta;

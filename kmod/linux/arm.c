@@ -4,6 +4,7 @@
  * dcast_armed set, or does nothing.
  */
 #include "dumpcast.h"
+#include "handover.h"
 
 #include <linux/lz4.h>
 #include <linux/module.h>
@@ -101,6 +102,7 @@ void dcast_new_dump_id(struct dcast_host *host)
 	get_random_bytes(host->dump_ids[slot], DCAST_ID_BYTES);
 	smp_store_release(&host->dump_slot, slot);
 	dcast_sender_renew(&host->armed->sender, host->dump_ids[slot]);
+	dcast_handover_arm(host);
 }
 
 static void dcast_host_free(struct dcast_host *host)
@@ -114,6 +116,7 @@ static void dcast_host_free(struct dcast_host *host)
 		dcast_path_free(host, host->paths[i]);
 	}
 	vfree(host->stack);
+	dcast_handover_free(host);
 	kvfree(host->map);
 	kvfree(host->log);
 	kvfree(host->hot);
@@ -196,7 +199,7 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	if (!host->stack || !host->log || !host->hot || !host->notes || !host->sock_rx ||
 	    !host->panic || !host->armed)
 		return -ENOMEM;
-	return 0;
+	return dcast_handover_alloc(host);
 }
 
 /*
@@ -245,6 +248,7 @@ int dcast_arm(const struct dcast_settings *set)
 	err = dcast_armed_engine(host);
 	if (err)
 		goto free;
+	dcast_handover_arm(host);
 	err = dcast_heartbeat_start(host);
 	if (err)
 		goto free;

@@ -9,6 +9,7 @@
  *   path.c frame.c tx.c rx.c neighbour.c    packets with nobody's help
  *   probe.c                                 what stopped processors hold
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
+ *   handover.c                              what a second sender finds in memory
  *   rim.c panic.c                           the engine's world; the panic hook
  *
  * Two contexts. "Process": may sleep, serialised by dcast_config_lock or host->lock.
@@ -43,6 +44,7 @@
 #define DCAST_RX_BYTES	  9216
 
 struct elf_prstatus;
+struct dcast_handover;
 struct dcast_hot;
 
 struct dcast_addr {
@@ -174,6 +176,7 @@ struct dcast_host {
 	unsigned int nr_paths;
 	u64 held_bytes;	       /* memory taken for a dump, all of it */
 	struct dcast_map *map; /* published whole; see dcast_map_refresh() */
+	struct dcast_handover *handover; /* for a second sender; see handover.c */
 	u8 dump_ids[2][DCAST_ID_BYTES];
 	unsigned int dump_slot;		      /* which of dump_ids is valid */
 	unsigned long panic_start, panic_end; /* text of panic() */

@@ -5,6 +5,7 @@
  * the panic's engine begins with.
  */
 #include "dumpcast.h"
+#include "handover.h"
 
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
@@ -53,6 +54,7 @@ static void dcast_heartbeat_refresh(struct dcast_host *host)
 			dcast_sock_close(path);
 		dcast_sock_open(host, path);
 	}
+	dcast_handover_arm(host);
 }
 
 static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)

@@ -5,9 +5,11 @@
  *
  *   0x10f4000-0x10f8000 stack
  *
- * What: settings, map, hot, log, notes, engine, scratch, lz4, vmcoreinfo, stack, ring, packet.
+ * What: settings, handover, map, hot, log, notes, engine, scratch, lz4, vmcoreinfo, stack,
+ * ring, packet.
  */
 #include "dumpcast.h"
+#include "handover.h"
 
 #include <linux/io.h>
 #include <linux/lz4.h>
@@ -78,6 +80,7 @@ void dcast_held_print(struct dcast_out_text *out)
 		return;
 	mutex_lock(&host->lock);
 	dcast_print_held(out, "settings", host, sizeof(*host));
+	dcast_print_held(out, "handover", host->handover, dcast_handover_bytes(host));
 	dcast_print_held(out, "map", host->map, struct_size(host->map, ranges, host->map->nr));
 	dcast_print_held(out, "stack", host->stack, DCAST_STACK_BYTES);
 	dcast_print_held(out, "hot", host->hot, dcast_hot_bytes());

@@ -8,6 +8,7 @@
  * here again, and is passed on at once.
  */
 #include "dumpcast.h"
+#include "handover.h"
 
 #include <linux/delay.h>
 #include <linux/kexec.h>
@@ -147,6 +148,7 @@ static int dcast_dump_begin(struct dcast_host *host)
 	dcast_meta_fill(run, 0, host->reason);
 	dcast_sender_begin(&run->sender, host->started_ns, run->map->ranges, run->map->nr,
 			   &run->meta, 0);
+	dcast_handover_dump(host, false);
 	pr_emerg("sending dump %*phN on %u of %u paths; %u relays answered while armed%s\n",
 		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
 		 dcast_relays_known(&run->sender, false),
@@ -205,6 +207,7 @@ static void __used dcast_dump(struct dcast_host *host)
 			dcast_pause(now, dcast_sender_wake_ns(s));
 	}
 	dcast_drain(host);
+	dcast_handover_dump(host, true);
 	dcast_dump_report(host);
 }
 
