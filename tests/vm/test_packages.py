@@ -24,7 +24,7 @@ def test_crash_and_test_dump(series, kernel_of, scratch, record_property):
         before = run.vm.console()
         for word in ("BUG:", "WARNING:", "Call Trace"):
             assert word not in before, before[-3000:]
-        run.crash()
+        run.vm.crash()
         for dump in run.wait_sealed():
             assert dump["kernel_release"] == run.kernel.release
             assert dump["blocks_held"] == dump["blocks_expected"] != "0"

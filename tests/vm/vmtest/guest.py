@@ -104,7 +104,10 @@ class Guest:
                 shutil.copy(source / name, target)
             if (source / "modules.builtin.modinfo").is_file():
                 shutil.copy(source / "modules.builtin.modinfo", target)
-            for relative in _closure(source, wanted, OPTIONAL_MODULES):
+            optional = OPTIONAL_MODULES
+            if self.kernel.flavour == "cloud":
+                optional += ("e1000", "e1000e")
+            for relative in _closure(source, wanted, optional):
                 _copy_module(source / relative, target / relative)
             for kmod in self.kmods:
                 _copy_module(pathlib.Path(kmod), target / "extra" / kmod.name)
