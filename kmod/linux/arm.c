@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/mm.h>
 #include <linux/random.h>
+#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -147,8 +148,10 @@ static int dcast_arm_paths(struct dcast_host *host)
 			break;
 		}
 		host->paths[host->nr_paths++] = path;
+		rtnl_lock();
 		dcast_path_refresh(path);
-		if (!path->dev) {
+		rtnl_unlock();
+		if (!path->cards) {
 			pr_err("arm: path %s: %s\n", path->set.name, path->error);
 			err = -ENODEV;
 			break;

@@ -6,7 +6,7 @@
  *   arm.c                                   everything that a dump needs, prepared
  *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
- *   path.c frame.c tx.c rx.c neighbour.c    packets with nobody's help
+ *   path.c cards.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
  *   probe.c                                 what stopped processors hold
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
@@ -35,7 +35,8 @@
 #include "kmod/core/dcast_sender.h"
 
 #define DCAST_MAX_TARGETS 16 /* next hops of one path */
-#define DCAST_MAX_IRQS	  64 /* interrupts of one device that are looked at */
+#define DCAST_MAX_CARDS	  8  /* that one path can leave by */
+#define DCAST_MAX_IRQS	  16 /* interrupts of one card that are looked at */
 #define DCAST_NAME_BYTES  32
 #define DCAST_ERROR_BYTES 96
 #define DCAST_STACK_BYTES (32 * 1024)
@@ -59,7 +60,7 @@ struct dcast_addr {
 
 struct dcast_path_settings {
 	char name[DCAST_NAME_BYTES];
-	char device[IFNAMSIZ];			      /* a network card, or a VLAN on one */
+	char device[IFNAMSIZ];			      /* a card, or what is stacked on cards */
 	struct dcast_addr source;		      /* none: the device's own */
 	struct dcast_addr targets[DCAST_MAX_TARGETS]; /* one group, or unicast relays */
 	u8 nr_targets;
@@ -86,6 +87,25 @@ struct dcast_target {
 	bool resolved;
 };
 
+/* A network card below the device that a path names, and how its frames look there. */
+struct dcast_card {
+	struct net_device *dev;
+	u8 mac[ETH_ALEN]; /* our frames' source */
+	bool tagged;
+	u16 vlan;
+	unsigned int irqs[DCAST_MAX_IRQS]; /* that its poll controller may wait for */
+	unsigned int nr_irqs;
+
+	/* Panic only. */
+	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
+};
+
+/* The cards that a path can leave by, best first. Holds a reference on each. */
+struct dcast_cards {
+	unsigned int nr;
+	struct dcast_card card[DCAST_MAX_CARDS];
+};
+
 struct dcast_path {
 	struct dcast_path_settings set;
 	unsigned int index;
@@ -93,15 +113,13 @@ struct dcast_path {
 	bool v6;
 
 	/* Changed by the netdevice notifier and the heartbeat, read at panic. */
-	struct net_device *upper; /* set.device: sockets are bound to it */
-	struct net_device *dev;	  /* the card below it */
-	bool tagged;
-	u16 vlan;
+	struct net_device *upper;     /* set.device: sockets are bound to it */
+	struct dcast_cards *cards;    /* one of both, whole; NULL: no device */
+	struct dcast_cards both[2];
 	struct dcast_addr source;
 	struct dcast_target targets[DCAST_MAX_TARGETS];
-	char error[DCAST_ERROR_BYTES];	   /* why it is not ready; empty when it is */
-	unsigned int irqs[DCAST_MAX_IRQS]; /* that the card's driver may have asked for */
-	unsigned int nr_irqs;
+	struct dcast_target peer;      /* who answered last: a bridge knows the way there */
+	char error[DCAST_ERROR_BYTES]; /* why it is not ready; empty when it is */
 
 	/*
 	 * Packets, each held by a reference of ours. [send, tail) are built and wait for the
@@ -114,12 +132,14 @@ struct dcast_path {
 	u32 payload_bytes;
 
 	/* Panic only. */
+	unsigned int at; /* the card in use */
 	unsigned int queue;
-	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
+	u32 ring_from, ring_len; /* the part of the ring in use */
 	u64 frozen_since_ns;
 	u64 progress_ns; /* when the driver last took a packet */
+	u64 switched_ns; /* when the card in use was chosen */
 	u64 poll_ns;
-	u64 tx_frames, tx_busy, locks_broken;
+	u64 tx_frames, tx_busy, locks_broken, switches;
 	u64 rx_frames, rx_ours, rx_skipped;
 
 	/* Heartbeat only. */
@@ -202,6 +222,7 @@ struct dcast_host {
 	struct task_struct *thread;
 	wait_queue_head_t wake;
 	bool wanted; /* a packet came in, or somebody asks for a test */
+	bool changed; /* network devices: the paths are to be looked at again */
 	u8 *sock_rx;
 	bool testing; /* a test dump uses the map */
 	struct dcast_test_result test;
@@ -274,23 +295,37 @@ u32 dcast_log_capture(char *out, u32 cap);
 void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason);
 int dcast_stream_read(struct dcast_run *run, unsigned int stream, u64 offset, void *dst, u32 len);
 
-/* path.c: process, under host->lock */
+/* path.c: process, under RTNL and host->lock */
 struct dcast_path *dcast_path_alloc(struct dcast_host *host, const struct dcast_path_settings *set,
 				    unsigned int index);
 int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path);
 void dcast_path_free(struct dcast_host *host, struct dcast_path *path);
 void dcast_path_refresh(struct dcast_path *path);
 unsigned int dcast_path_mtu_symbol(const struct dcast_path *path);
+/* The MAC of who is next on the way to the path's destination; false: not known. */
+bool dcast_path_next_mac(const struct dcast_path *path, u8 mac[ETH_ALEN]);
+
+/* cards.c: process, under RTNL and host->lock */
+int dcast_cards_find(struct dcast_path *path);
+void dcast_cards_drop(struct dcast_path *path);
 void dcast_publish(struct dcast_host *host);
 int dcast_netdev_init(void);
 void dcast_netdev_exit(void);
 
+/* The card that a path leaves by, NULL when it has none. Context: any. */
+static inline struct dcast_card *dcast_path_card(const struct dcast_path *path)
+{
+	struct dcast_cards *cards = READ_ONCE(path->cards);
+
+	return cards ? &cards->card[path->at] : NULL;
+}
+
 /* frame.c: any context */
 unsigned int dcast_frame_header_len(const struct dcast_path *path);
 /* Writes headers so that they end at payload; returns where the frame starts. */
-u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_target *target,
-		      unsigned int lane, u8 *payload, u32 len);
-u8 *dcast_frame_ether(const struct dcast_path *path, const u8 *dst, __be16 proto, u8 *l3);
+u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_card *card,
+		      const struct dcast_target *target, unsigned int lane, u8 *payload, u32 len);
+u8 *dcast_frame_ether(const struct dcast_card *card, const u8 *dst, __be16 proto, u8 *l3);
 u16 dcast_frame_csum6(const struct in6_addr *src, const struct in6_addr *dst, u8 proto,
 		      const void *data, u32 len);
 
@@ -304,7 +339,9 @@ void dcast_tx_prepare(struct dcast_path *path);
 bool dcast_tx_idle(const struct dcast_path *path);
 bool dcast_path_usable(const struct dcast_path *path);
 /* False when a queue's lock is held: polling the driver could wait for it. */
-bool dcast_tx_locks_free(struct dcast_path *path);
+bool dcast_tx_locks_free(struct dcast_path *path, struct dcast_card *card);
+/* Whether the driver should let go of packets soon. */
+bool dcast_tx_short(const struct dcast_path *path);
 
 /* rx.c, neighbour.c, probe.c: panic */
 void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path);

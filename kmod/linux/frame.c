@@ -13,34 +13,34 @@
 #include <net/ip6_checksum.h>
 
 /*
- * Bytes of headers in front of a UDP payload on this path.
+ * The most bytes of headers in front of a UDP payload on this path.
  * Context: any.
  */
 unsigned int dcast_frame_header_len(const struct dcast_path *path)
 {
-	return ETH_HLEN + (path->tagged ? VLAN_HLEN : 0) +
+	return ETH_HLEN + VLAN_HLEN +
 	       (path->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + sizeof(struct udphdr);
 }
 
 /*
- * Puts Ethernet, with the path's VLAN tag, in front of l3. Returns the start of the frame.
+ * Puts Ethernet, as it looks on this card, in front of l3. Returns the start of the frame.
  * Context: any.
  */
-u8 *dcast_frame_ether(const struct dcast_path *path, const u8 *dst, __be16 proto, u8 *l3)
+u8 *dcast_frame_ether(const struct dcast_card *card, const u8 *dst, __be16 proto, u8 *l3)
 {
 	struct ethhdr *eth;
 
-	if (path->tagged) {
+	if (card->tagged) {
 		struct vlan_hdr *vlan = (struct vlan_hdr *)(l3 - VLAN_HLEN);
 
-		vlan->h_vlan_TCI = htons(path->vlan);
+		vlan->h_vlan_TCI = htons(card->vlan);
 		vlan->h_vlan_encapsulated_proto = proto;
 		proto = htons(ETH_P_8021Q);
 		l3 -= VLAN_HLEN;
 	}
 	eth = (struct ethhdr *)(l3 - ETH_HLEN);
 	memcpy(eth->h_dest, dst, ETH_ALEN);
-	memcpy(eth->h_source, path->dev->dev_addr, ETH_ALEN);
+	memcpy(eth->h_source, card->mac, ETH_ALEN);
 	eth->h_proto = proto;
 	return (u8 *)eth;
 }
@@ -119,10 +119,10 @@ static struct dcast_addr dcast_lane_addr(const struct dcast_path *path,
 /*
  * Writes every header in front of payload[0..len), which is complete, for one next hop.
  * There must be dcast_frame_header_len() bytes of room. Returns the start of the frame.
- * Context: any; path->dev is set.
+ * Context: any.
  */
-u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_target *target,
-		      unsigned int lane, u8 *payload, u32 len)
+u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_card *card,
+		      const struct dcast_target *target, unsigned int lane, u8 *payload, u32 len)
 {
 	const struct dcast_addr dst = dcast_lane_addr(path, target, lane);
 	struct udphdr *udp = (struct udphdr *)payload - 1;
@@ -149,5 +149,5 @@ u8 *dcast_frame_build(const struct dcast_path *path, const struct dcast_target *
 	} else {
 		memcpy(mac, target->mac, ETH_ALEN);
 	}
-	return dcast_frame_ether(path, mac, proto, l3);
+	return dcast_frame_ether(card, mac, proto, l3);
 }

@@ -9,6 +9,7 @@
 
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 
 #define DCAST_REFRESH_NS  (5 * NSEC_PER_SEC)
@@ -40,11 +41,13 @@ bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also)
 	return n == DCAST_RECEIVE_MAX;
 }
 
-static void dcast_heartbeat_refresh(struct dcast_host *host)
+/* Looks at the paths again. Context: process, under RTNL. */
+static void dcast_heartbeat_paths(struct dcast_host *host)
 {
 	unsigned int i;
 
-	dcast_map_refresh(host);
+	mutex_lock(&host->lock);
+	WRITE_ONCE(host->changed, false);
 	for (i = 0; i < host->nr_paths; i++) {
 		struct dcast_path *path = host->paths[i];
 		struct dcast_addr old = path->source;
@@ -55,6 +58,7 @@ static void dcast_heartbeat_refresh(struct dcast_host *host)
 		dcast_sock_open(host, path);
 	}
 	dcast_handover_arm(host);
+	mutex_unlock(&host->lock);
 }
 
 static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
@@ -70,24 +74,37 @@ static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
 static int dcast_heartbeat_thread(void *arg)
 {
 	struct dcast_host *host = arg;
-	u64 refresh_ns = 0;
+	u64 paths_ns = 0, map_ns = 0;
+	bool late;
 	long sleep;
 
 	while (!kthread_should_stop()) {
+		/* RTNL comes first. Who keeps it for long is not to silence the host. */
+		late = READ_ONCE(host->changed) || dcast_now_ns() >= paths_ns;
+		if (late && rtnl_trylock()) {
+			dcast_heartbeat_paths(host);
+			rtnl_unlock();
+			paths_ns = dcast_now_ns() + DCAST_REFRESH_NS;
+			late = false;
+		}
 		mutex_lock(&host->lock);
 		WRITE_ONCE(host->wanted, false);
-		if (dcast_now_ns() >= refresh_ns) {
-			dcast_heartbeat_refresh(host);
-			refresh_ns = dcast_now_ns() + DCAST_REFRESH_NS;
+		if (dcast_now_ns() >= map_ns) {
+			dcast_map_refresh(host);
+			map_ns = dcast_now_ns() + DCAST_REFRESH_NS;
 		}
 		if (dcast_heartbeat_receive(host, NULL))
 			WRITE_ONCE(host->wanted, true);
 		while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
 			;
-		sleep = dcast_heartbeat_sleep(host, refresh_ns);
+		sleep = dcast_heartbeat_sleep(host, min(paths_ns, map_ns));
+		if (late)
+			sleep = min_t(long, sleep, max(1, HZ / 50));
 		mutex_unlock(&host->lock);
 		wait_event_interruptible_timeout(host->wake,
-						 READ_ONCE(host->wanted) || kthread_should_stop(),
+						 READ_ONCE(host->wanted) ||
+							 (READ_ONCE(host->changed) && !late) ||
+							 kthread_should_stop(),
 						 sleep);
 	}
 	mutex_lock(&host->lock);

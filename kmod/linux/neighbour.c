@@ -41,7 +41,8 @@ struct dcast_nd {
 #define DCAST_ND_SOLICITED     0x40000000
 #define DCAST_ND_OVERRIDE      0x20000000
 
-static bool dcast_arp_answer(struct dcast_path *path, const u8 *l3, unsigned int len)
+static bool dcast_arp_answer(struct dcast_path *path, const struct dcast_card *card, const u8 *l3,
+			     unsigned int len)
 {
 	const struct dcast_arp *request = (const struct dcast_arp *)l3;
 	struct dcast_arp *reply;
@@ -57,18 +58,18 @@ static bool dcast_arp_answer(struct dcast_path *path, const u8 *l3, unsigned int
 	reply = (struct dcast_arp *)(skb->head + path->payload_at);
 	*reply = *request;
 	reply->op = htons(ARPOP_REPLY);
-	memcpy(reply->sender_mac, path->dev->dev_addr, ETH_ALEN);
+	memcpy(reply->sender_mac, card->mac, ETH_ALEN);
 	reply->sender_ip = path->source.v4;
 	memcpy(reply->target_mac, request->sender_mac, ETH_ALEN);
 	reply->target_ip = request->sender_ip;
 	dcast_tx_queue(path, skb,
-		       dcast_frame_ether(path, request->sender_mac, htons(ETH_P_ARP), (u8 *)reply),
+		       dcast_frame_ether(card, request->sender_mac, htons(ETH_P_ARP), (u8 *)reply),
 		       (u8 *)(reply + 1));
 	return true;
 }
 
-static bool dcast_nd_answer(struct dcast_path *path, const u8 *l3, unsigned int len,
-			    const u8 *sender_mac)
+static bool dcast_nd_answer(struct dcast_path *path, const struct dcast_card *card, const u8 *l3,
+			    unsigned int len, const u8 *sender_mac)
 {
 	const struct ipv6hdr *ip = (const struct ipv6hdr *)l3;
 	const struct dcast_nd *question = (const struct dcast_nd *)(ip + 1);
@@ -101,11 +102,11 @@ static bool dcast_nd_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 	answer->target = path->source.v6;
 	answer->option = DCAST_ND_TARGET_MAC;
 	answer->option_len = 1;
-	memcpy(answer->mac, path->dev->dev_addr, ETH_ALEN);
+	memcpy(answer->mac, card->mac, ETH_ALEN);
 	answer->csum = (__force __be16)dcast_frame_csum6(&out->saddr, &out->daddr, IPPROTO_ICMPV6,
 							 answer, sizeof(*answer));
 	dcast_tx_queue(path, skb,
-		       dcast_frame_ether(path, probe ? all_nodes_mac : sender_mac,
+		       dcast_frame_ether(card, probe ? all_nodes_mac : sender_mac,
 					 htons(ETH_P_IPV6), (u8 *)out),
 		       (u8 *)(answer + 1));
 	return true;
@@ -118,9 +119,13 @@ static bool dcast_nd_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int len, __be16 proto,
 			    const u8 *sender_mac)
 {
+	const struct dcast_card *card = dcast_path_card(path);
+
+	if (!card)
+		return false;
 	if (proto == htons(ETH_P_ARP))
-		return dcast_arp_answer(path, l3, len);
+		return dcast_arp_answer(path, card, l3, len);
 	if (proto == htons(ETH_P_IPV6))
-		return dcast_nd_answer(path, l3, len, sender_mac);
+		return dcast_nd_answer(path, card, l3, len, sender_mac);
 	return false;
 }

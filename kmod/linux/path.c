@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A path: a network card and its next hops, and the ring of packets prepared for it.
+ * A path: its addresses and next hops, and the ring of packets prepared for it.
  *
  * Devices come and go and addresses change while a host is armed: the heartbeat calls
  * dcast_path_refresh(), so that at a panic everything is at hand as it was a moment before.
  */
 #include "dumpcast.h"
 
-#include <linux/if_arp.h>
 #include <linux/if_vlan.h>
 #include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/pci.h>
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <linux/udp.h>
@@ -25,68 +23,6 @@
 #define DCAST_HEADROOM 256
 #define DCAST_MIN_RING 64
 #define DCAST_MAX_RING 256
-
-/* ---- device ---- */
-
-static void dcast_path_drop_device(struct dcast_path *path)
-{
-	struct net_device *upper = path->upper, *dev = path->dev;
-
-	WRITE_ONCE(path->dev, NULL);
-	path->upper = NULL;
-	if (dev)
-		dev_put(dev);
-	if (upper)
-		dev_put(upper);
-}
-
-static int dcast_path_find_device(struct dcast_path *path)
-{
-	struct net_device *upper, *dev;
-
-	if (path->dev)
-		return 0;
-	upper = dev_get_by_name(&init_net, path->set.device);
-	if (!upper) {
-		snprintf(path->error, sizeof(path->error), "no network device %s",
-			 path->set.device);
-		return -ENODEV;
-	}
-	dev = upper;
-	path->tagged = is_vlan_dev(upper);
-	if (path->tagged) {
-		dev = vlan_dev_real_dev(upper);
-		path->vlan = vlan_dev_vlan_id(upper);
-	}
-	if (dev->type != ARPHRD_ETHER || netif_is_bridge_master(dev) || netif_is_bond_master(dev) ||
-	    netif_is_team_master(dev)) {
-		snprintf(path->error, sizeof(path->error),
-			 "%s is no Ethernet card: name the card below it", dev->name);
-		dev_put(upper);
-		return -EINVAL;
-	}
-	dev_hold(dev);
-	path->upper = upper;
-	WRITE_ONCE(path->dev, dev);
-	return 0;
-}
-
-/* Asking for the vectors of a PCI device takes a mutex: they are noted down here. */
-static void dcast_path_find_irqs(struct dcast_path *path)
-{
-	struct device *parent = path->dev->dev.parent;
-	int i, irq;
-
-	path->nr_irqs = 0;
-	if (!parent || !dev_is_pci(parent))
-		return;
-	for (i = 0; i < DCAST_MAX_IRQS; i++) {
-		irq = pci_irq_vector(to_pci_dev(parent), i);
-		if (irq <= 0)
-			break;
-		path->irqs[path->nr_irqs++] = irq;
-	}
-}
 
 /* ---- addresses ---- */
 
@@ -153,6 +89,11 @@ static int dcast_path_mac6(struct dcast_path *path, struct dcast_target *target)
 	return err;
 }
 
+static int dcast_path_mac(struct dcast_path *path, struct dcast_target *target)
+{
+	return path->v6 ? dcast_path_mac6(path, target) : dcast_path_mac4(path, target);
+}
+
 static int dcast_path_find_source(struct dcast_path *path)
 {
 	struct dcast_addr source = { .family = path->v6 ? AF_INET6 : AF_INET };
@@ -200,8 +141,7 @@ static void dcast_path_find_targets(struct dcast_path *path)
 			target->resolved = true;
 		} else if (path->multicast) {
 			target->resolved = true;
-		} else if (!(path->v6 ? dcast_path_mac6(path, target) :
-					dcast_path_mac4(path, target))) {
+		} else if (!dcast_path_mac(path, target)) {
 			target->resolved = true;
 		} else if (!target->resolved) {
 			/* An address that answered once is kept: an old one is better than none. */
@@ -213,26 +153,54 @@ static void dcast_path_find_targets(struct dcast_path *path)
 			 missing, path->set.nr_targets);
 }
 
+/* See dumpcast.h. A group's packets go where those go that answered. */
+bool dcast_path_next_mac(const struct dcast_path *path, u8 mac[ETH_ALEN])
+{
+	const struct dcast_target *target = path->multicast ? &path->peer : &path->targets[0];
+
+	if (path->set.has_next_hop_mac)
+		ether_addr_copy(mac, path->set.next_hop_mac);
+	else if (target->resolved)
+		ether_addr_copy(mac, target->mac);
+	else
+		return false;
+	return true;
+}
+
+static void dcast_path_check(struct dcast_path *path)
+{
+	const struct dcast_card *card = dcast_path_card(path);
+	unsigned int i;
+
+	for (i = 0; i < path->cards->nr; i++) {
+		const struct net_device *dev = path->cards->card[i].dev;
+
+		if (dcast_frame_header_len(path) - ETH_HLEN - VLAN_HLEN + path->payload_bytes >
+		    dev->mtu)
+			snprintf(path->error, sizeof(path->error),
+				 "the MTU of %s fell to %u: arm again", dev->name, dev->mtu);
+	}
+	if (path->error[0])
+		return;
+	if (!netif_running(path->upper))
+		snprintf(path->error, sizeof(path->error), "%s is down", path->upper->name);
+	else if (!netif_carrier_ok(card->dev))
+		snprintf(path->error, sizeof(path->error), "%s has no carrier", card->dev->name);
+}
+
 /*
- * Finds the device, the source address and the next hops' MACs again; path->error says what
+ * Finds the cards, the source address and the next hops' MACs again; path->error says what
  * is missing.
- * Context: process, under host->lock.
+ * Context: process, under RTNL and host->lock.
  */
 void dcast_path_refresh(struct dcast_path *path)
 {
 	path->error[0] = '\0';
-	if (dcast_path_find_device(path) || dcast_path_find_source(path))
+	if (dcast_cards_find(path) || dcast_path_find_source(path))
 		return;
-	dcast_path_find_irqs(path);
+	path->peer.resolved = path->peer.addr.family && !dcast_path_mac(path, &path->peer);
 	dcast_path_find_targets(path);
-	if (dcast_frame_header_len(path) - ETH_HLEN + path->payload_bytes >
-	    path->dev->mtu + (path->tagged ? VLAN_HLEN : 0))
-		snprintf(path->error, sizeof(path->error), "the MTU of %s fell to %u: arm again",
-			 path->dev->name, path->dev->mtu);
-	else if (!netif_running(path->upper))
-		snprintf(path->error, sizeof(path->error), "%s is down", path->upper->name);
-	else if (!netif_carrier_ok(path->dev))
-		snprintf(path->error, sizeof(path->error), "%s has no carrier", path->dev->name);
+	dcast_path_check(path);
 }
 
 /*
@@ -315,67 +283,7 @@ void dcast_path_free(struct dcast_host *host, struct dcast_path *path)
 	}
 	kfree(path->ring);
 	rtnl_lock(); /* against the notifier */
-	dcast_path_drop_device(path);
+	dcast_cards_drop(path);
 	rtnl_unlock();
 	dcast_unhold(host, path, sizeof(*path));
-}
-
-/* ---- devices that go away ---- */
-
-/* Lets go of every path's device that is dev, or that is leaving. Context: process, under RTNL. */
-static void dcast_paths_let_go(struct dcast_host *host, const struct net_device *dev)
-{
-	unsigned int i;
-
-	mutex_lock(&host->lock);
-	for (i = 0; i < host->nr_paths; i++) {
-		struct dcast_path *path = host->paths[i];
-
-		if (!path->dev || (path->dev != dev && path->upper != dev &&
-				   path->dev->reg_state == NETREG_REGISTERED &&
-				   path->upper->reg_state == NETREG_REGISTERED))
-			continue;
-		dcast_sock_close(path);
-		dcast_path_drop_device(path);
-		snprintf(path->error, sizeof(path->error), "no network device %s",
-			 path->set.device);
-	}
-	mutex_unlock(&host->lock);
-}
-
-/*
- * Publishes an armed host, or withdraws it (NULL): from then on the notifier knows it. Devices
- * that left since its paths were made are let go here, for the notifier did not.
- * Context: process, under dcast_config_lock.
- */
-void dcast_publish(struct dcast_host *host)
-{
-	rtnl_lock();
-	smp_store_release(&dcast_armed, host);
-	if (host)
-		dcast_paths_let_go(host, NULL);
-	rtnl_unlock();
-}
-
-static int dcast_netdev_event(struct notifier_block *nb, unsigned long event, void *ptr)
-{
-	struct dcast_host *host = dcast_armed; /* changed under RTNL, which is held here */
-
-	if (host && (event == NETDEV_UNREGISTER || event == NETDEV_CHANGENAME))
-		dcast_paths_let_go(host, netdev_notifier_info_to_dev(ptr));
-	return NOTIFY_DONE;
-}
-
-static struct notifier_block dcast_netdev_nb = {
-	.notifier_call = dcast_netdev_event,
-};
-
-int dcast_netdev_init(void)
-{
-	return register_netdevice_notifier(&dcast_netdev_nb);
-}
-
-void dcast_netdev_exit(void)
-{
-	unregister_netdevice_notifier(&dcast_netdev_nb);
 }

@@ -85,7 +85,7 @@ static int dcast_rim_sock_up(void *ctx, unsigned int path)
 	struct dcast_run *run = ctx;
 	struct dcast_path *p = run->host->paths[path];
 
-	return p->sock && p->dev && netif_running(p->upper) && netif_carrier_ok(p->dev);
+	return p->sock && netif_running(p->upper) && netif_carrier_ok(p->upper);
 }
 
 /* NMI-safe; heartbeats tell an old ANNOUNCE from a new one by it. */

@@ -31,6 +31,7 @@
 
 #define DCAST_RX_BUDGET 4
 #define DCAST_POLL_NS	(100 * NSEC_PER_USEC)
+#define DCAST_IDLE_NS	(1 * NSEC_PER_MSEC)
 
 struct dcast_rx_frame {
 	const u8 *l3;
@@ -81,6 +82,22 @@ static bool dcast_rx_udp(struct dcast_host *host, struct dcast_path *path, struc
 }
 
 /* One frame, skb->data at its Ethernet header. */
+/* Whether frames that look like this on dev are the path's. */
+static bool dcast_path_hears(const struct dcast_path *path, const struct net_device *dev,
+			     const struct dcast_rx_frame *frame)
+{
+	unsigned int i;
+
+	for (i = 0; path->cards && i < path->cards->nr; i++) {
+		const struct dcast_card *card = &path->cards->card[i];
+
+		if (card->dev == dev && card->tagged == frame->tagged &&
+		    (!card->tagged || card->vlan == frame->vlan))
+			return true;
+	}
+	return false;
+}
+
 static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev,
 			   struct sk_buff *skb)
 {
@@ -108,8 +125,7 @@ static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev
 	for (i = 0; i < host->nr_paths; i++) {
 		struct dcast_path *path = host->paths[i];
 
-		if (path->dev != dev || path->tagged != frame.tagged ||
-		    (frame.tagged && path->vlan != frame.vlan))
+		if (!dcast_path_hears(path, dev, &frame))
 			continue;
 		if (dcast_rx_udp(host, path, skb, &frame, l3_at) ||
 		    dcast_neighbour_answer(path, frame.l3, frame.len, frame.proto, eth->h_source))
@@ -117,13 +133,14 @@ static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev
 	}
 }
 
-static void dcast_rx_take(struct dcast_host *host, struct dcast_path *path, struct sk_buff *skb)
+static void dcast_rx_take(struct dcast_host *host, struct dcast_path *path,
+			  const struct net_device *dev, struct sk_buff *skb)
 {
 	path->rx_frames++;
 	/* eth_type_trans() has moved data past the Ethernet header. */
 	if (skb_mac_header_was_set(skb) && skb_mac_header(skb) < skb->data)
 		__skb_push(skb, skb->data - skb_mac_header(skb));
-	dcast_rx_frame(host, path->dev, skb);
+	dcast_rx_frame(host, dev, skb);
 }
 
 /* For drivers that hand frames to the stack one by one. */
@@ -131,7 +148,7 @@ static rx_handler_result_t dcast_rx_handler(struct sk_buff **pskb)
 {
 	struct dcast_path *path = rcu_dereference((*pskb)->dev->rx_handler_data);
 
-	dcast_rx_take(dcast_armed, path, *pskb);
+	dcast_rx_take(dcast_armed, path, (*pskb)->dev, *pskb);
 	kfree_skb(*pskb);
 	return RX_HANDLER_CONSUMED;
 }
@@ -143,7 +160,7 @@ static void dcast_rx_drain(struct dcast_host *host, struct dcast_path *path,
 
 	list_for_each_entry_safe(skb, next, &napi->rx_list, list) {
 		skb_list_del_init(skb);
-		dcast_rx_take(host, path, skb);
+		dcast_rx_take(host, path, napi->dev, skb);
 		/* Back to this processor's cache of packet heads, where the next one comes from. */
 		napi_consume_skb(skb, DCAST_RX_BUDGET);
 	}
@@ -153,17 +170,22 @@ static void dcast_rx_drain(struct dcast_host *host, struct dcast_path *path,
 /*
  * Some drivers (e1000e with MSI-X) complete transmissions in their interrupt handler only.
  * Their poll controller runs it, between disable_hardirq() and enable_irq(), which would wait
- * for a handler that a stopped processor is in, or for that interrupt's lock.
+ * for a handler that a stopped processor is in, or for that interrupt's lock. The handler may
+ * also set a timer, when the link has changed, and so need a timer base's lock: it is called
+ * no more often than packets are needed back.
  */
-static void dcast_poll_controller(struct dcast_path *path)
+static void dcast_poll_controller(struct dcast_path *path, const struct dcast_card *card, u64 now)
 {
-	const struct net_device_ops *ops = path->dev->netdev_ops;
+	const struct net_device_ops *ops = card->dev->netdev_ops;
 	unsigned int i;
 
 	if (!ops->ndo_poll_controller)
 		return;
-	for (i = 0; i < path->nr_irqs; i++) {
-		struct irq_data *data = irq_get_irq_data(path->irqs[i]);
+	if (!dcast_tx_short(path) &&
+	    (now - path->progress_ns < DCAST_IDLE_NS || dcast_tx_idle(path)))
+		return;
+	for (i = 0; i < card->nr_irqs; i++) {
+		struct irq_data *data = irq_get_irq_data(card->irqs[i]);
 
 		if (!data)
 			continue;
@@ -173,7 +195,7 @@ static void dcast_poll_controller(struct dcast_path *path)
 		if (irqd_irq_inprogress(data))
 			ACCESS_PRIVATE(data->common, state_use_accessors) &= ~IRQD_IRQ_INPROGRESS;
 	}
-	ops->ndo_poll_controller(path->dev);
+	ops->ndo_poll_controller(card->dev);
 }
 
 static void dcast_poll_napi(struct dcast_host *host, struct dcast_path *path,
@@ -204,59 +226,92 @@ static bool dcast_napi_may_send(const struct net_device *dev, const struct napi_
 	return true;
 }
 
-/*
- * Completes what was sent on the path's device, and receives when that is safe. Cheap when
- * called often: it looks at the card at most once in DCAST_POLL_NS, unless the ring is short.
- * Context: panic; bottom halves off.
- */
-void dcast_poll(struct dcast_host *host, struct dcast_path *path)
+static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
+			    struct dcast_card *card, u64 now, int budget)
 {
-	struct net_device *dev = READ_ONCE(path->dev);
-	u64 now = dcast_now_ns();
+	struct net_device *dev = card->dev;
 	struct napi_struct *napi;
-	int budget = 0;
 
-	if (!dev || !netif_running(dev) || !netif_device_present(dev))
+	if (!netif_running(dev) || !netif_device_present(dev) || !dcast_tx_locks_free(path, card))
 		return;
-	if (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path))
-		return;
-	if (!dcast_tx_locks_free(path))
-		return;
-	path->poll_ns = now;
-	if (dcast_probe_rx_safe(host))
-		budget = DCAST_RX_BUDGET;
-	else
-		path->rx_skipped++;
-	dcast_poll_controller(path);
+	dcast_poll_controller(path, card, now);
 	list_for_each_entry(napi, &dev->napi_list, dev_list)
 		if (budget || dcast_napi_may_send(dev, napi))
 			dcast_poll_napi(host, path, napi, budget);
 }
 
 /*
- * Makes the device hand every frame to us, by itself. Nothing of this is done while the host
- * lives: there GRO, packet steering, a bridge or a bond keep what is theirs.
- * Context: panic; the other processors are stopped, so that no lock is needed.
+ * Completes what was sent on the path's cards, and receives on all of them when that is
+ * safe: replies come in by whichever the switch chooses. Cheap when called often: it looks
+ * at them at most once in DCAST_POLL_NS, unless the ring is short.
+ * Context: panic; bottom halves off.
  */
-void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path)
+void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 {
-	struct net_device *dev = READ_ONCE(path->dev);
-	struct napi_struct *napi;
+	u64 now = dcast_now_ns();
+	unsigned int i;
+	int budget = 0;
 
-	if (!dev)
+	if (!path->cards || (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path)))
 		return;
+	path->poll_ns = now;
+	if (dcast_probe_rx_safe(host))
+		budget = DCAST_RX_BUDGET;
+	else
+		path->rx_skipped++;
+	for (i = 0; i < path->cards->nr; i++)
+		dcast_poll_card(host, path, &path->cards->card[i], now, budget);
+}
+
+/*
+ * Makes a card hand every frame to us, by itself, and to nobody before us: not to an XDP
+ * program, to a tap, or to the VLANs, the bond or the bridge above it.
+ */
+static void dcast_rx_own(struct net_device *dev, struct dcast_path *path)
+{
+	struct napi_struct *napi;
+	unsigned int i;
+
 	dev->features &= ~(NETIF_F_GRO | NETIF_F_LRO | NETIF_F_GRO_HW);
+	RCU_INIT_POINTER(dev->xdp_prog, NULL);
+	INIT_LIST_HEAD(&dev->ptype_all);
+	INIT_LIST_HEAD(&dev->ptype_specific);
+#if IS_ENABLED(CONFIG_VLAN_8021Q)
+	RCU_INIT_POINTER(dev->vlan_info, NULL);
+#endif
+#ifdef CONFIG_NETFILTER_INGRESS
+	RCU_INIT_POINTER(dev->nf_hooks_ingress, NULL);
+#endif
+	/* "bpf: Add fd-based tcx multi-prog infra with link support", 6.6. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#ifdef CONFIG_NET_XGRESS
+	RCU_INIT_POINTER(dev->tcx_ingress, NULL);
+#endif
+#elif defined(CONFIG_NET_CLS_ACT)
+	RCU_INIT_POINTER(dev->miniq_ingress, NULL);
+#endif
 	rcu_assign_pointer(dev->rx_handler_data, path);
 	rcu_assign_pointer(dev->rx_handler, dcast_rx_handler);
 #ifdef CONFIG_RPS
-	{
-		unsigned int i;
-
-		for (i = 0; i < dev->num_rx_queues; i++)
-			RCU_INIT_POINTER(dev->_rx[i].rps_map, NULL);
+	for (i = 0; i < dev->num_rx_queues; i++) {
+		RCU_INIT_POINTER(dev->_rx[i].rps_map, NULL);
+		RCU_INIT_POINTER(dev->_rx[i].rps_flow_table, NULL);
 	}
 #endif
 	/* What a poll before the panic left there is not ours, and would fill the list up. */
 	list_for_each_entry(napi, &dev->napi_list, dev_list)
 		INIT_LIST_HEAD(&napi->rx_list), napi->rx_count = 0;
+}
+
+/*
+ * Takes the path's cards for ourselves. Nothing of this is done while the host lives: there
+ * GRO, packet steering, a bridge or a bond keep what is theirs.
+ * Context: panic; the other processors are stopped, so that no lock is needed.
+ */
+void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path)
+{
+	unsigned int i;
+
+	for (i = 0; path->cards && i < path->cards->nr; i++)
+		dcast_rx_own(path->cards->card[i].dev, path);
 }

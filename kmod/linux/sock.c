@@ -141,13 +141,34 @@ void dcast_sock_send(struct dcast_path *path, void *buf, u32 len, unsigned int l
 	}
 }
 
+/* Who answered last. Its MAC is asked for when the path is looked at again. */
+static void dcast_sock_peer(struct dcast_path *path, const struct sockaddr_storage *from)
+{
+	struct dcast_addr addr = { .family = from->ss_family };
+
+	if (addr.family == AF_INET6)
+		addr.v6 = ((const struct sockaddr_in6 *)from)->sin6_addr;
+	else if (addr.family == AF_INET)
+		addr.v4 = ((const struct sockaddr_in *)from)->sin_addr.s_addr;
+	else
+		return;
+	if (path->peer.resolved)
+		return;
+	path->peer.addr = addr;
+}
+
 /* One payload that came in: its length, or negative when there is none. */
 int dcast_sock_receive(struct dcast_path *path, void *buf, u32 cap)
 {
 	struct kvec vec = { .iov_base = buf, .iov_len = cap };
-	struct msghdr msg = {};
+	struct sockaddr_storage from = {};
+	struct msghdr msg = { .msg_name = &from };
+	int len;
 
 	if (!path->sock)
 		return -ENOTCONN;
-	return kernel_recvmsg(path->sock, &msg, &vec, 1, cap, MSG_DONTWAIT);
+	len = kernel_recvmsg(path->sock, &msg, &vec, 1, cap, MSG_DONTWAIT);
+	if (len >= 0)
+		dcast_sock_peer(path, &from);
+	return len;
 }

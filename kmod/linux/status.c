@@ -52,6 +52,7 @@ void dcast_addr_text(const struct dcast_addr *addr, char *out, size_t cap)
 
 static void dcast_print_path(struct dcast_out_text *out, const struct dcast_path *path)
 {
+	const struct dcast_card *card = dcast_path_card(path);
 	unsigned int i, resolved = 0;
 	char text[64];
 
@@ -60,7 +61,7 @@ static void dcast_print_path(struct dcast_out_text *out, const struct dcast_path
 	dcast_addr_text(&path->source, text, sizeof(text));
 	dcast_print(out, "path index=%u name=%s device=%s card=%s source=%s up=%d resolved=%u/%u",
 		    path->index, path->set.name, path->set.device,
-		    path->dev ? path->dev->name : "-", text, dcast_path_usable(path), resolved,
+		    card ? card->dev->name : "-", text, dcast_path_usable(path), resolved,
 		    path->set.nr_targets);
 	dcast_print(out, " ring=%u sent=%llu errors=%llu", path->ring_size, path->sock_sent,
 		    path->sock_errors);

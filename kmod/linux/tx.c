@@ -13,10 +13,15 @@
 #define DCAST_TX_BATCH 32
 /* Nobody who could release it is running; the bound is for one that refused to stop. */
 #define DCAST_LOCK_WAIT_NS (50 * NSEC_PER_MSEC)
+/* A card that has given back no packet for so long, of a path that has others. */
+#define DCAST_CARD_DEAD_NS (100 * NSEC_PER_MSEC)
+/* The best card is tried again. */
+#define DCAST_CARD_BACK_NS (1 * NSEC_PER_SEC)
+#define DCAST_SAY_SWITCHES 4
 
 static struct sk_buff *dcast_ring_at(const struct dcast_path *path, u32 index)
 {
-	return path->ring[index % path->ring_size];
+	return path->ring[path->ring_from + index % path->ring_len];
 }
 
 static bool dcast_ring_free(const struct dcast_path *path, u32 index)
@@ -27,22 +32,124 @@ static bool dcast_ring_free(const struct dcast_path *path, u32 index)
 	return true;
 }
 
+static bool dcast_card_usable(const struct dcast_card *card)
+{
+	const struct net_device *dev = card->dev;
+
+	return netif_running(dev) && netif_device_present(dev) && netif_carrier_ok(dev);
+}
+
 /*
- * Whether packets can be handed to the path's device at all.
- * Context: panic.
+ * Whether packets can be handed to one of the path's cards at all.
+ * Context: any.
  */
 bool dcast_path_usable(const struct dcast_path *path)
 {
-	const struct net_device *dev = READ_ONCE(path->dev);
-	unsigned int i;
+	const struct dcast_cards *cards = READ_ONCE(path->cards);
+	unsigned int i, usable = 0;
 
-	if (!dev || !netif_running(dev) || !netif_device_present(dev) || !netif_carrier_ok(dev) ||
-	    !path->source.family)
+	if (!cards || !path->source.family)
+		return false;
+	for (i = 0; i < cards->nr; i++)
+		usable += dcast_card_usable(&cards->card[i]);
+	if (!usable)
 		return false;
 	for (i = 0; i < path->set.nr_targets; i++)
 		if (path->targets[i].resolved)
 			return true;
 	return false;
+}
+
+/* This processor's transmit queue, or the next whose lock is free. */
+static unsigned int dcast_tx_queue_of(const struct net_device *dev)
+{
+	unsigned int n = dev->real_num_tx_queues, i, queue;
+
+	for (i = 0; i < n; i++) {
+		queue = (raw_smp_processor_id() + i) % n;
+		if (!spin_is_locked(&netdev_get_tx_queue(dev, queue)->_xmit_lock))
+			return queue;
+	}
+	return n ? raw_smp_processor_id() % n : 0;
+}
+
+/*
+ * The path goes on by another card. What waits for the old one is lost with it: it looks as
+ * that card's frames do, and a NAK asks for it. The card may keep what it has: its packets
+ * are one half of the ring, the other half's are for the next.
+ */
+static void dcast_tx_switch(struct dcast_path *path, unsigned int at, const char *why)
+{
+	const struct net_device *old = path->cards->card[path->at].dev;
+
+	path->at = at;
+	path->send = 0;
+	path->tail = 0;
+	path->ring_from = path->ring_from ? 0 : path->ring_len;
+	path->queue = dcast_tx_queue_of(path->cards->card[at].dev);
+	path->frozen_since_ns = 0;
+	path->switched_ns = dcast_now_ns();
+	path->progress_ns = path->switched_ns;
+	if (path->switches++ < DCAST_SAY_SWITCHES)
+		pr_emerg("path %s: %s %s, on by %s\n", path->set.name, old->name, why,
+			 path->cards->card[at].dev->name);
+}
+
+/* Whether the card had before has let go of all that it was given. */
+static bool dcast_tx_spare_free(const struct dcast_path *path)
+{
+	u32 i, from = path->ring_from ? 0 : path->ring_len;
+
+	for (i = 0; i < path->ring_len; i++)
+		if (refcount_read(&path->ring[from + i]->users) != 1)
+			return false;
+	return true;
+}
+
+/* The next card that could take packets instead of the present one; its number if none. */
+static unsigned int dcast_tx_other(const struct dcast_path *path)
+{
+	const struct dcast_cards *cards = path->cards;
+	unsigned int i, at;
+
+	for (i = 1; i < cards->nr; i++) {
+		at = (path->at + i) % cards->nr;
+		if (dcast_card_usable(&cards->card[at]))
+			return at;
+	}
+	return path->at;
+}
+
+/*
+ * The card to use now; NULL when there is none. With several, the first is the best: it is
+ * left when it has no link, or takes nothing for a while, and tried again later.
+ */
+static struct dcast_card *dcast_tx_card(struct dcast_path *path)
+{
+	struct dcast_card *card = dcast_path_card(path);
+	bool usable = card && dcast_card_usable(card);
+	unsigned int other = path->at;
+	const char *why = "has no link";
+	u64 now;
+
+	if (!card || path->cards->nr == 1)
+		return usable ? card : NULL;
+	now = dcast_now_ns();
+	if (!usable) {
+		other = dcast_tx_other(path);
+	} else if (!dcast_ring_free(path, path->tail) &&
+		   now - path->progress_ns >= DCAST_CARD_DEAD_NS) {
+		why = "takes nothing";
+		other = dcast_tx_other(path);
+	} else if (path->at && now - path->switched_ns >= DCAST_CARD_BACK_NS &&
+		   dcast_card_usable(&path->cards->card[0])) {
+		why = "was not the first choice";
+		other = 0;
+	}
+	if (other == path->at || !dcast_tx_spare_free(path))
+		return usable ? card : NULL;
+	dcast_tx_switch(path, other, why);
+	return dcast_path_card(path);
 }
 
 /*
@@ -51,7 +158,7 @@ bool dcast_path_usable(const struct dcast_path *path)
  */
 struct sk_buff *dcast_tx_take(struct dcast_path *path)
 {
-	if (path->tail - path->send >= path->ring_size || !dcast_ring_free(path, path->tail))
+	if (path->tail - path->send >= path->ring_len || !dcast_ring_free(path, path->tail))
 		return NULL;
 	return dcast_ring_at(path, path->tail);
 }
@@ -62,7 +169,7 @@ struct sk_buff *dcast_tx_take(struct dcast_path *path)
  */
 void dcast_tx_queue(struct dcast_path *path, struct sk_buff *skb, u8 *start, u8 *end)
 {
-	unsigned int ether = ETH_HLEN + (path->tagged ? VLAN_HLEN : 0);
+	unsigned int ether = ETH_HLEN;
 
 	if (end - start < ETH_ZLEN) {
 		memset(end, 0, ETH_ZLEN - (end - start));
@@ -72,8 +179,10 @@ void dcast_tx_queue(struct dcast_path *path, struct sk_buff *skb, u8 *start, u8 
 	skb->len = end - start;
 	skb->data_len = 0;
 	skb_set_tail_pointer(skb, skb->len);
-	skb->dev = path->dev;
+	skb->dev = dcast_path_card(path)->dev;
 	skb->protocol = ((struct ethhdr *)start)->h_proto;
+	if (skb->protocol == htons(ETH_P_8021Q))
+		ether += VLAN_HLEN;
 	skb->ip_summed = CHECKSUM_NONE;
 	skb_reset_mac_header(skb);
 	skb_set_network_header(skb, ether);
@@ -93,7 +202,8 @@ void *dcast_tx_get(struct dcast_path *path)
 {
 	u32 i, copies = path->set.nr_targets;
 
-	if (!dcast_path_usable(path) || path->tail - path->send + copies > path->ring_size)
+	if (!dcast_path_usable(path) || !dcast_tx_card(path) ||
+	    path->tail - path->send + copies > path->ring_len)
 		return NULL;
 	for (i = 0; i < copies; i++)
 		if (!dcast_ring_free(path, path->tail + i))
@@ -108,6 +218,7 @@ void *dcast_tx_get(struct dcast_path *path)
  */
 void dcast_tx_put(struct dcast_path *path, u8 *payload, u32 len, unsigned int lane)
 {
+	const struct dcast_card *card = dcast_path_card(path);
 	unsigned int i;
 
 	for (i = 0; i < path->set.nr_targets; i++) {
@@ -120,8 +231,7 @@ void dcast_tx_put(struct dcast_path *path, u8 *payload, u32 len, unsigned int la
 		/* The first is in place; it may be copied from while the card reads it. */
 		if (own != payload)
 			memcpy(own, payload, len);
-		dcast_tx_queue(path, skb, dcast_frame_build(path, target, lane, own, len),
-			       own + len);
+		dcast_tx_queue(path, skb, dcast_frame_build(path, card, target, lane, own, len), own + len);
 	}
 }
 
@@ -138,27 +248,27 @@ static void dcast_tx_break_lock(struct dcast_path *path, struct netdev_queue *tx
  * stopped, or is what panicked.
  * Context: panic.
  */
-bool dcast_tx_locks_free(struct dcast_path *path)
+bool dcast_tx_locks_free(struct dcast_path *path, struct dcast_card *card)
 {
-	struct net_device *dev = path->dev;
+	struct net_device *dev = card->dev;
 	unsigned int i, held = 0;
 	u64 now;
 
 	for (i = 0; i < dev->real_num_tx_queues; i++)
 		held += spin_is_locked(&netdev_get_tx_queue(dev, i)->_xmit_lock);
 	if (!held) {
-		path->lock_since_ns = 0;
+		card->lock_since_ns = 0;
 		return true;
 	}
 	now = dcast_now_ns();
-	if (!path->lock_since_ns)
-		path->lock_since_ns = now;
-	if (now - path->lock_since_ns < DCAST_LOCK_WAIT_NS)
+	if (!card->lock_since_ns)
+		card->lock_since_ns = now;
+	if (now - card->lock_since_ns < DCAST_LOCK_WAIT_NS)
 		return false;
 	for (i = 0; i < dev->real_num_tx_queues; i++)
 		if (spin_is_locked(&netdev_get_tx_queue(dev, i)->_xmit_lock))
 			dcast_tx_break_lock(path, netdev_get_tx_queue(dev, i));
-	path->lock_since_ns = 0;
+	card->lock_since_ns = 0;
 	return true;
 }
 
@@ -188,21 +298,24 @@ static bool dcast_tx_frozen(struct dcast_path *path, struct netdev_queue *txq)
  */
 void dcast_tx_flush(struct dcast_path *path)
 {
-	struct net_device *dev = READ_ONCE(path->dev);
+	struct dcast_card *card;
+	struct net_device *dev;
 	struct netdev_queue *txq;
 
 	if (path->send == path->tail)
 		return;
-	if (!dcast_path_usable(path)) {
+	card = dcast_path_card(path);
+	if (!card || !dcast_card_usable(card)) {
 		/* Lost with the device; others carry them, or a NAK does. */
 		path->send = path->tail;
 		return;
 	}
+	dev = card->dev;
 	txq = netdev_get_tx_queue(dev, path->queue);
 	if (dcast_tx_frozen(path, txq))
 		return;
 	if (!HARD_TX_TRYLOCK(dev, txq)) {
-		dcast_tx_locks_free(path);
+		dcast_tx_locks_free(path, card);
 		return;
 	}
 	while (path->send != path->tail && !netif_xmit_frozen_or_drv_stopped(txq)) {
@@ -223,6 +336,12 @@ void dcast_tx_flush(struct dcast_path *path)
 	HARD_TX_UNLOCK(dev, txq);
 }
 
+/* See dumpcast.h. The packet after the last is the one that the driver has had for longest. */
+bool dcast_tx_short(const struct dcast_path *path)
+{
+	return !dcast_ring_free(path, path->tail + path->ring_len / 2);
+}
+
 /*
  * Whether the driver has let go of every packet.
  * Context: panic.
@@ -235,31 +354,32 @@ bool dcast_tx_idle(const struct dcast_path *path)
 		return true;
 	if (path->send != path->tail)
 		return false;
-	for (i = 0; i < path->ring_size; i++)
-		if (refcount_read(&path->ring[i]->users) != 1)
+	for (i = 0; i < path->ring_len; i++)
+		if (!dcast_ring_free(path, i))
 			return false;
 	return true;
 }
 
 /*
- * Chooses a transmit queue: this processor's, or the next whose lock is free.
+ * Makes the ring ready for the path's first card.
  * Context: panic, before the first packet.
  */
 void dcast_tx_prepare(struct dcast_path *path)
 {
-	struct net_device *dev = READ_ONCE(path->dev);
-	unsigned int i, n;
+	const struct dcast_card *card;
 
+	path->at = 0;
 	path->send = 0;
 	path->tail = 0;
 	path->queue = 0;
-	if (!dev || !dev->real_num_tx_queues)
+	path->ring_from = 0;
+	path->ring_len = path->ring_size;
+	card = dcast_path_card(path);
+	if (!card)
 		return;
-	n = dev->real_num_tx_queues;
-	for (i = 0; i < n; i++) {
-		path->queue = (raw_smp_processor_id() + i) % n;
-		if (!spin_is_locked(&netdev_get_tx_queue(dev, path->queue)->_xmit_lock))
-			return;
-	}
-	path->queue = raw_smp_processor_id() % n;
+	if (path->cards->nr > 1)
+		path->ring_len /= 2;
+	path->queue = dcast_tx_queue_of(card->dev);
+	path->progress_ns = dcast_now_ns();
+	path->switched_ns = path->progress_ns;
 }

@@ -13,7 +13,8 @@ declare -A DEPS=(
   [kmod]="build-essential kmod sparse libelf-dev bc python3 git"
   [test]="python3-pytest python3-yaml iproute2 nftables procps"
   [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn debootstrap
-    kexec-tools python3-pytest iproute2 nftables procps binutils zstd xz-utils ca-certificates"
+    kexec-tools python3-pytest iproute2 ethtool clang-14 nftables procps binutils zstd xz-utils
+    ca-certificates"
   [demo]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn
     debootstrap iproute2 nftables procps binutils zstd xz-utils ca-certificates"
   [helm]="python3-pytest python3-yaml npm?npm ca-certificates openssl"

@@ -25,7 +25,7 @@ BUSYBOX = pathlib.Path("/bin/busybox")
 # skipped; names a kernel does not have at all are an error unless listed as optional.
 MODULES = ("virtio_pci", "virtio_net", "e1000", "e1000e", "vmxnet3", "configfs", "lz4_compress",
            "qemu_fw_cfg", "8021q")
-OPTIONAL_MODULES = ("libchacha20poly1305", "chacha20poly1305", "zstd_compress")
+OPTIONAL_MODULES = ("8139cp", "libchacha20poly1305", "chacha20poly1305", "zstd_compress")
 
 
 @dataclasses.dataclass

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The VM's first process. Reads from the kernel command line:
 #   vmmod=NAME,NAME...                   modules to load, in order
-#   vmnet=NAME,MAC,ADDR/LEN[,ADDR6/LEN]  one per network card
+#   vmnet=NAME,MAC,ADDR/LEN,ADDR6/LEN,MTU  one per network card
 # and then serves commands on ttyS1, one a line:
 #   ID BASE64   answered by "BEGIN ID", the output in base64, "END ID STATUS"
 
@@ -21,12 +21,13 @@ ln -sf /proc/mounts /etc/mtab
 [ -f /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 
 set_address() {
-	name=$1 mac=$2 v4=$3 v6=$4
+	name=$1 mac=$2 v4=$3 v6=$4 mtu=$5
 	for path in /sys/class/net/*; do
 		[ "$(cat "$path/address")" = "$mac" ] || continue
 		ip link set dev "${path##*/}" down
 		ip link set dev "${path##*/}" name "$name" 2>/dev/null
 		echo 0 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
+		[ "$mtu" = 1500 ] || ip link set dev "$name" mtu "$mtu"
 		ip link set dev "$name" up
 		[ -z "$v4" ] || ip -4 addr add "$v4" dev "$name"
 		[ -z "$v6" ] || ip -6 addr add "$v6" dev "$name"

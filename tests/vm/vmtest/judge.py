@@ -16,12 +16,12 @@ MAY_DIFFER = (
     r"\bheld \w+",                  # the sender's own, as the module lists them
     r"module dumpcast",             # its variables
     r"points? at packets|a frame that came in|taken for frames",  # rings and buffers of the cards' drivers
-    r"module (virtio_net|e1000e)|vmalloc (e1000e|e1000_)\w+",
+    r"module (virtio_net|e1000e?|vmxnet3|8139cp)|vmalloc (e1000|vmxnet3|cp_)\w+",
     r"stack that a processor was on",
     r"per-CPU area",                # time, interrupts, the page allocator's lists
     r"struct page",                 # reference counts of pages that replies came in
     r"(data|bss): .*(printk|__log_buf|console|\btext\b)",  # the console speaks meanwhile
-    r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|watchdog|tick)",
+    r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|hpet|watchdog|tick)",
     r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
     r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042)",
 )

@@ -72,12 +72,12 @@ class Loss:
 class Net:
     """N bridges, a tap on each for the guest, and namespaces with one leg on each bridge.
 
-    Use as a context manager. Needs root. A process started in a namespace must be
-    stopped before the Net is left.
+    queues: of each card. Use as a context manager. Needs root. A process started in a namespace
+    must be stopped before the Net is left.
     """
 
-    def __init__(self, bridges: int = 2, relays: int = 3, mtu: int = 1500) -> None:
-        self.bridges, self.relays, self.mtu = bridges, relays, mtu
+    def __init__(self, bridges: int = 2, relays: int = 3, mtu: int = 1500, queues: int = 1) -> None:
+        self.bridges, self.relays, self.mtu, self.queues = bridges, relays, mtu, queues
         # Interface names hold 15 characters: 8 of prefix, "-", and 6 of our own.
         self.prefix = "dc" + secrets.token_hex(3)
         self.switch = f"{self.prefix}-sw"
@@ -186,7 +186,8 @@ class Net:
             name, tap = f"{self.prefix}-b{bridge}", self.port(bridge).tap
             self._ip(self.switch, "link", "add", name, "mtu", self.mtu, "type", "bridge",
                      "mcast_snooping", "0", "stp_state", "0", "forward_delay", "0")
-            self._ip(self.switch, "tuntap", "add", "dev", tap, "mode", "tap")
+            self._ip(self.switch, "tuntap", "add", "dev", tap, "mode", "tap",
+                     *(["multi_queue"] if self.queues > 1 else []))
             self._ip(self.switch, "link", "set", tap, "mtu", self.mtu, "master", name, "up")
             self._ip(self.switch, "link", "set", name, "up")
         for relay in range(self.relays):

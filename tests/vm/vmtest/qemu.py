@@ -33,7 +33,12 @@ NIC_MODULES = {
     "e1000": ("e1000",),
     "e1000e": ("e1000e",),
     "vmxnet3": ("vmxnet3",),
+    "rtl8139": ("8139cp",),
 }
+
+
+def _model(nic: str) -> str:
+    return nic.partition(",")[0]
 
 
 class Qmp:
@@ -138,7 +143,9 @@ class Shell:
 class Vm:
     """One virtual machine; `with Vm(...) as vm:` boots it up to its shell.
 
-    nics: QEMU device names, card i plugged into bridge i (named net<i> in the guest).
+    nics: QEMU device names, with more options behind a comma; card i is plugged into bridge i
+        (named net<i> in the guest).
+    devices: more of QEMU's arguments, in front of the cards.
     workdir: for sockets, the console log and what a test saves; kept when the VM ends.
     """
 
@@ -150,10 +157,11 @@ class Vm:
     memory_mib: int = 256
     cpus: int = 1
     cmdline: str = ""
+    devices: Sequence[str] = ()
     boot_timeout_s: float = 240
 
     def __post_init__(self) -> None:
-        unknown = set(self.nics) - set(NIC_MODULES)
+        unknown = {_model(nic) for nic in self.nics} - set(NIC_MODULES)
         if unknown:
             raise HarnessError(f"network cards {sorted(unknown)}: wanted {sorted(NIC_MODULES)}")
         if self.nics and (self.net is None or len(self.nics) > self.net.bridges):
@@ -354,21 +362,27 @@ class Vm:
             "-kernel", str(self.kernel.vmlinuz), "-initrd", str(self.initramfs.resolve()),
             "-append", self._append(),
         ]
-        for index, model in enumerate(self.nics):
+        command += self.devices
+        for index, nic in enumerate(self.nics):
             port = self.net.port(index)
-            command += ["-netdev", f"tap,id=net{index},ifname={port.tap},script=no,downscript=no",
-                        "-device", f"{model},id=nic{index},netdev=net{index},mac={port.mac},romfile="]
+            queues = self.net.queues
+            backend = f"tap,id=net{index},ifname={port.tap},script=no,downscript=no"
+            card = f"{nic},id=nic{index},netdev=net{index},mac={port.mac},romfile="
+            if queues > 1:
+                backend += f",queues={queues},vhost=off"
+                card += f",mq=on,vectors={2 * queues + 2}"
+            command += ["-netdev", backend, "-device", card]
         if self.net is not None:
             command = ["ip", "netns", "exec", self.net.switch, *command]
         return command
 
     def _append(self) -> str:
         words = ["console=ttyS0,115200"]
-        modules = dict.fromkeys(name for model in self.nics for name in NIC_MODULES[model])
+        modules = dict.fromkeys(name for nic in self.nics for name in NIC_MODULES[_model(nic)])
         words.append("vmmod=" + ",".join([*modules, "configfs", "qemu_fw_cfg"]))
         for index in range(len(self.nics)):
             port = self.net.port(index)
-            words.append(f"vmnet=net{index},{port.mac},{port.v4},{port.v6}")
+            words.append(f"vmnet=net{index},{port.mac},{port.v4},{port.v6},{self.net.mtu}")
         return " ".join([*words, self.cmdline]).strip()
 
     def _start(self) -> None:

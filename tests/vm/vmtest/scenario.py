@@ -57,6 +57,10 @@ class Scenario(Stacked):
     guest_binaries: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     guest_kmods: Sequence[pathlib.Path] = ()
     guest_files: Mapping[str, pathlib.Path | str] = dataclasses.field(default_factory=dict)
+    guest_modules: Sequence[str] = ()  # more of the kernel's own
+    mtu: int = 1500
+    queues: int = 1
+    devices: Sequence[str] = ()  # more of QEMU's arguments
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -69,11 +73,12 @@ class Scenario(Stacked):
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         kmod = build.kmod(self.kernel)
-        self.net = self._stack.enter_context(Net(len(self.nics), self.relay_count))
+        self.net = self._stack.enter_context(
+            Net(len(self.nics), self.relay_count, self.mtu, self.queues))
         self.relays = self._stack.enter_context(
             Relays(self.net, self.folder / "relays", self.relay_flags))
         guest = Guest(
-            self.kernel, kmods=[kmod, *self.guest_kmods],
+            self.kernel, kmods=[kmod, *self.guest_kmods], modules=self.guest_modules,
             binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm"), **self.guest_binaries},
             files={"/etc/dumpcast/arm.toml": arm_toml(len(self.nics), self.level, self.rate_mib_s,
                                                       self.arm_extra, self.group),
@@ -81,7 +86,7 @@ class Scenario(Stacked):
         initramfs = guest.build(self.folder / "initramfs")
         self.vm = self._stack.enter_context(
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
-               self.cpus, self.cmdline))
+               self.cpus, self.cmdline, self.devices))
         if self.armed:
             self.vm.sh("dumpcast-arm arm", timeout_s=120, check=True)
             self.wait_armed()
