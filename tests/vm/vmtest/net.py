@@ -275,7 +275,7 @@ def sweep() -> None:
     if not STATE.is_dir():
         return
     for entry in STATE.iterdir():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             owner = entry.read_text(encoding="ascii")
             if not owner or _identity(int(owner.split()[0])) != owner:
                 _remove(entry.name)
