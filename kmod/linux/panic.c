@@ -235,6 +235,28 @@ static noinline void dcast_call_on_stack(struct dcast_host *host)
 }
 
 /*
+ * Drivers expect bottom halves off; going back must not run them, so no local_bh_enable().
+ * PREEMPT_RT counts them in the task: in_interrupt() keeps who raises one from waking its thread.
+ */
+static void dcast_bh_disable(void)
+{
+#ifdef CONFIG_PREEMPT_RT
+	current->softirq_disable_cnt += SOFTIRQ_DISABLE_OFFSET;
+#else
+	preempt_count_add(SOFTIRQ_DISABLE_OFFSET);
+#endif
+}
+
+static void dcast_bh_enable(void)
+{
+#ifdef CONFIG_PREEMPT_RT
+	current->softirq_disable_cnt -= SOFTIRQ_DISABLE_OFFSET;
+#else
+	preempt_count_sub(SOFTIRQ_DISABLE_OFFSET);
+#endif
+}
+
+/*
  * First in the chain.
  * Context: panic.
  */
@@ -252,12 +274,11 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 	crash_setup_regs(&host->regs, NULL);
 	dcast_regs_to_panic(host, &host->regs);
 	strscpy(host->reason, message ? (const char *)message : "", sizeof(host->reason));
-	/* Drivers expect bottom halves off; going back must not run them, so no local_bh_enable(). */
-	preempt_count_add(SOFTIRQ_DISABLE_OFFSET);
+	dcast_bh_disable();
 	rcu_read_lock();
 	dcast_call_on_stack(host);
 	rcu_read_unlock();
-	preempt_count_sub(SOFTIRQ_DISABLE_OFFSET);
+	dcast_bh_enable();
 	return NOTIFY_DONE;
 }
 

@@ -9,6 +9,10 @@
  * taken with interrupts off, so that a processor stopped by an interrupt holds none; one
  * stopped by NMI that holds any spinlock has a preemption count, and then the stack that it
  * was stopped on names what it was doing.
+ *
+ * With PREEMPT_RT spinlocks are mutexes: taken with interrupts on, not counted, and held by
+ * tasks that do not run. So the stacks of all are read that run, were preempted, or wait for
+ * such a lock.
  */
 #include "dumpcast.h"
 
@@ -20,6 +24,7 @@
 #include <linux/nodemask.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
 #include <linux/vmstat.h>
@@ -29,6 +34,9 @@
 
 /* Without pages a driver's refill fails, and it queues work: a lock that nothing here looks at. */
 #define DCAST_SPARE_PAGES 64
+
+/* Reading stacks of preempted tasks. Thousands of them are more than can be judged. */
+#define DCAST_SLEEPERS_NS (200 * NSEC_PER_MSEC)
 
 #define DCAST_HOLDS_ALLOCATOR 1u
 #define DCAST_HOLDS_SCHEDULER 2u
@@ -92,6 +100,10 @@ void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned
 static const char *const dcast_allocators[] = {
 	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
 	"buddy", "free_one_page", "__free_pages",
+#ifdef CONFIG_PREEMPT_RT
+	/* The caches of packets and their memory. */
+	"napi_", "skb", "page_frag",
+#endif
 };
 static const char *const dcast_schedulers[] = {
 	"sched", "ttwu", "try_to_wake_up", "wake_up", "rq_lock", "balance", "enqueue_task",
@@ -138,18 +150,46 @@ static unsigned int dcast_stack_holds(unsigned long sp)
 	return holds;
 }
 
+#ifdef CONFIG_PREEMPT_RT
+/* Whose locks tasks may hold that do not run; the scheduler's are held by those that run. */
+static unsigned int dcast_sleepers_hold(void)
+{
+	const struct task_struct *group, *task;
+	u64 began = dcast_now_ns();
+	unsigned int holds = 0;
+
+	for_each_process_thread(group, task) {
+		if (dcast_now_ns() - began > DCAST_SLEEPERS_NS)
+			return DCAST_HOLDS_ALLOCATOR;
+		if (READ_ONCE(task->on_cpu) ||
+		    (!READ_ONCE(task->on_rq) && !(READ_ONCE(task->__state) & TASK_RTLOCK_WAIT)))
+			continue;
+		holds |= dcast_stack_holds(task->thread.sp);
+	}
+	return holds & DCAST_HOLDS_ALLOCATOR;
+}
+#else
+static unsigned int dcast_sleepers_hold(void)
+{
+	return 0;
+}
+#endif
+
 /* Whose locks a processor that was stopped may hold. */
 static unsigned int dcast_cpu_holds(unsigned int cpu)
 {
 	const struct task_struct *task;
 	struct elf_prstatus status;
 	unsigned int count;
+	bool counts;
 
 	dcast_cpu_state(cpu, &task, &count);
-	if (!task || !(count & NMI_MASK))
+	if (!task)
 		return 0;
 	/* The idle loop has a count of its own. */
-	if ((count & PREEMPT_MASK) <= (is_idle_task(task) ? 1 : 0) && !(count & SOFTIRQ_MASK))
+	counts = (count & PREEMPT_MASK) > (is_idle_task(task) ? 1 : 0) || (count & SOFTIRQ_MASK);
+	if (!((count & NMI_MASK) && counts) &&
+	    (!IS_ENABLED(CONFIG_PREEMPT_RT) || is_idle_task(task)))
 		return 0;
 	if (!dcast_note_saved(cpu, &status))
 		return DCAST_HOLDS_ALLOCATOR | DCAST_HOLDS_SCHEDULER;
@@ -163,10 +203,10 @@ static unsigned int dcast_cpu_holds(unsigned int cpu)
  */
 void dcast_probe_begin(struct dcast_host *host, unsigned int count)
 {
-	unsigned int cpu, holds = 0;
+	unsigned int cpu, holds = dcast_sleepers_hold();
 
 	/* panic() itself counts one. */
-	if ((count & PREEMPT_MASK) > 1)
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) || (count & PREEMPT_MASK) > 1)
 		holds |= dcast_stack_holds(host->regs.sp);
 	for_each_present_cpu(cpu)
 		if (cpu != raw_smp_processor_id())
