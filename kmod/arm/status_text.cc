@@ -11,6 +11,12 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 
+// The device that the path names, and the card that it leaves by when that is another.
+std::string Device(const PathStatus& path) {
+  if (path.card.empty() || path.card == "-" || path.card == path.device) return path.device;
+  return absl::StrCat(path.device, " by ", path.card);
+}
+
 // Columns padded to their widest cell, two spaces apart.
 std::string Table(const Rows& rows) {
   std::vector<size_t> widths;
@@ -62,7 +68,7 @@ std::string StatusTable(const ArmStatus& status) {
       status.memory_bytes >> 20);
   Rows paths = {{"PATH", "DEVICE", "FROM", "TO", "RELAYS", "STATE"}};
   for (const PathStatus& path : status.paths) {
-    paths.push_back({path.name, path.device, path.source, path.destination,
+    paths.push_back({path.name, Device(path), path.source, path.destination,
                      absl::StrCat(Heard(status, path.index)), State(path)});
   }
   absl::StrAppend(&out, Table(paths), "\n");

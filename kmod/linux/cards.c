@@ -66,6 +66,7 @@ static void dcast_cards_add(struct dcast_path *path, struct dcast_cards *found,
 	card->tagged = way->tagged;
 	card->vlan = way->vlan;
 	dcast_card_find_irqs(card);
+	dcast_carrier_open(card, path->cards);
 	found->nr++;
 }
 
@@ -185,15 +186,17 @@ static void dcast_cards_below(struct dcast_path *path, struct dcast_cards *found
 
 static void dcast_cards_publish(struct dcast_path *path, struct dcast_cards *cards)
 {
-	const struct dcast_cards *old = path->cards;
+	struct dcast_cards *old = path->cards;
 	unsigned int i;
 
 	for (i = 0; cards && i < cards->nr; i++)
 		dev_hold(cards->card[i].dev);
 	/* A panic finds the one or the other. */
 	smp_store_release(&path->cards, cards);
-	for (i = 0; old && i < old->nr; i++)
+	for (i = 0; old && i < old->nr; i++) {
+		dcast_carrier_close(&old->card[i], cards);
 		dev_put(old->card[i].dev);
+	}
 }
 
 static bool dcast_card_ready(const struct dcast_card *card)

@@ -6,7 +6,7 @@
  *   arm.c                                   everything that a dump needs, prepared
  *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
- *   path.c cards.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
+ *   path.c cards.c carrier.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
  *   probe.c                                 what stopped processors hold
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
@@ -45,6 +45,7 @@
 #define DCAST_RX_BYTES	  9216
 
 struct elf_prstatus;
+struct virtio_device;
 struct dcast_handover;
 struct dcast_hot;
 
@@ -95,8 +96,12 @@ struct dcast_card {
 	u16 vlan;
 	unsigned int irqs[DCAST_MAX_IRQS]; /* that its poll controller may wait for */
 	unsigned int nr_irqs;
+	void __iomem *status;	    /* its STATUS register, or */
+	struct virtio_device *vdev; /* its configuration tells of the link */
 
 	/* Panic only. */
+	u64 asked_ns; /* when it was asked for its link, and */
+	bool link;    /* what it said */
 	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
 };
 
@@ -311,6 +316,11 @@ void dcast_cards_drop(struct dcast_path *path);
 void dcast_publish(struct dcast_host *host);
 int dcast_netdev_init(void);
 void dcast_netdev_exit(void);
+
+/* carrier.c: process; dcast_carrier_ok(): panic */
+void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old);
+void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *cards);
+bool dcast_carrier_ok(struct dcast_card *card);
 
 /* The card that a path leaves by, NULL when it has none. Context: any. */
 static inline struct dcast_card *dcast_path_card(const struct dcast_path *path)

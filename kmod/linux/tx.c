@@ -32,11 +32,11 @@ static bool dcast_ring_free(const struct dcast_path *path, u32 index)
 	return true;
 }
 
-static bool dcast_card_usable(const struct dcast_card *card)
+static bool dcast_card_usable(struct dcast_card *card)
 {
 	const struct net_device *dev = card->dev;
 
-	return netif_running(dev) && netif_device_present(dev) && netif_carrier_ok(dev);
+	return netif_running(dev) && netif_device_present(dev) && dcast_carrier_ok(card);
 }
 
 /*
@@ -45,7 +45,7 @@ static bool dcast_card_usable(const struct dcast_card *card)
  */
 bool dcast_path_usable(const struct dcast_path *path)
 {
-	const struct dcast_cards *cards = READ_ONCE(path->cards);
+	struct dcast_cards *cards = READ_ONCE(path->cards);
 	unsigned int i, usable = 0;
 
 	if (!cards || !path->source.family)
@@ -109,7 +109,7 @@ static bool dcast_tx_spare_free(const struct dcast_path *path)
 /* The next card that could take packets instead of the present one; its number if none. */
 static unsigned int dcast_tx_other(const struct dcast_path *path)
 {
-	const struct dcast_cards *cards = path->cards;
+	struct dcast_cards *cards = path->cards;
 	unsigned int i, at;
 
 	for (i = 1; i < cards->nr; i++) {
@@ -377,6 +377,9 @@ void dcast_tx_prepare(struct dcast_path *path)
 	card = dcast_path_card(path);
 	if (!card)
 		return;
+	if (card->dev != path->upper)
+		pr_emerg("path %s: by %s, 1 of %u cards\n", path->set.name, card->dev->name,
+			 path->cards->nr);
 	if (path->cards->nr > 1)
 		path->ring_len /= 2;
 	path->queue = dcast_tx_queue_of(card->dev);

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pathlib
 
 import pytest
 
 from vmtest import judge, kernels, words
-from vmtest.scenario import Scenario
+from vmtest.scenario import Scenario, arm_toml
+from vmtest.util import wait_until
 
 # QEMU's models; rtl8139 is what many an old guest was given. A number behind virtio-net is of queues.
 CARDS = ("virtio-net-pci", "virtio-net-pci:4", "e1000", "e1000e", "vmxnet3", "rtl8139")
@@ -52,3 +54,96 @@ def test_card(series, nic, kernel_of, scratch, record_property):
         said = check(run, record_property)
         assert said.ours["net0"], "no reply was read"
         judge.dump_equals_memory(run)
+
+
+# What is stacked on net0 (and net1) before the host is armed, and the device that its path names.
+ADDRESS = "10.68.0.2/24"
+BOND = ("modprobe bonding max_bonds=0; ip link add bond0 type bond mode {mode} miimon 100 {more}; "
+        "for port in net0 net1; do ip link set $port down; ip addr flush dev $port; "
+        "ip link set $port master bond0; done; ip link set bond0 up; ")
+BRIDGE = ("ip link add br0 type bridge; ip link add tap0 type veth peer name tap1; "
+          "for port in {ports} tap0; do ip addr flush dev $port; ip link set $port master br0; "
+          "ip link set $port up; done; ip link set br0 up; ")
+STACKS = {
+    "vlan": ("net0.7", "ip addr flush dev net0; ip link add link net0 name net0.7 type vlan id 7"),
+    "macvlan": ("macvlan0", "ip addr flush dev net0; "
+                            "ip link add link net0 name macvlan0 type macvlan mode bridge"),
+    "bridge": ("br0", BRIDGE.format(ports="net0")),
+    "bridge of two cards": ("br0", BRIDGE.format(ports="net0 net1")),
+    "active-backup": ("bond0", BOND.format(mode="active-backup", more="primary net0")),
+    "active-backup, own MACs": ("bond0", BOND.format(mode="active-backup",
+                                                     more="primary net0 fail_over_mac active")),
+    "LACP": ("bond0", BOND.format(mode="802.3ad", more="lacp_rate fast")),
+    "LACP without a partner": ("bond0", BOND.format(mode="802.3ad", more="lacp_rate fast")),
+    "vlan on bond": ("bond0.7", BOND.format(mode="active-backup", more="") +
+                     "ip link add link bond0 name bond0.7 type vlan id 7"),
+    "bridge on bond": ("br0", BOND.format(mode="active-backup", more="") +
+                       BRIDGE.format(ports="bond0")),
+    "macvlan on bond": ("macvlan0", BOND.format(mode="active-backup", more="") +
+                        "ip link add link bond0 name macvlan0 type macvlan mode bridge"),
+}
+STACK_MODULES = ("bonding", "bridge", "macvlan", "8021q", "veth")
+TWO = {name for name, (_, how) in STACKS.items() if "net1" in how}
+
+
+def stacked(folder, kernel, nic: str, stack: str, **more) -> Scenario:
+    """A guest with the stack's cards; stack_up() builds and arms it."""
+    nics = [nic, "e1000e" if nic != "e1000e" else "virtio-net-pci"] if stack in TWO else [nic]
+    return Scenario(folder, kernel, nics, 2, relay_count=2, armed=False, guest_binaries=TOOLS,
+                    guest_modules=STACK_MODULES, **more)
+
+
+def status(run: Scenario) -> dict:
+    return json.loads(run.vm.sh("dumpcast-arm status -o json", check=True)[1])
+
+
+def path_card(run: Scenario) -> str:
+    """The card that the path leaves by, as the host says."""
+    return status(run)["paths"][0]["card"]
+
+
+def wait_card(run: Scenario, wanted: str) -> None:
+    wait_until(lambda: path_card(run) == wanted, 60,
+               lambda: f"the path to leave by {wanted}: {status(run)}\n{run.words()}", 0.5)
+
+
+def wait_relays(run: Scenario, count: int = 2) -> None:
+    wait_until(lambda: len(status(run)["relays"]) == count, 60,
+               lambda: f"{count} relays: {status(run)}\n{run.words()}", 0.5)
+
+
+def stack_up(run: Scenario, stack: str) -> str:
+    """Builds the stack, here and in the guest, and arms the host with it; the named device."""
+    device, how = STACKS[stack]
+    if stack in TWO and stack != "bridge of two cards":
+        run.net.join_cards(lacp=stack == "LACP")
+    if device.endswith(".7"):
+        run.net.tag_card(7)
+    run.vm.sh(f"{how}; ip link set {device} up; ip addr add {ADDRESS} dev {device}", check=True)
+    toml = arm_toml(1, 31).replace("net0", device)
+    # A bond finds its ports' links, and LACP its partner, a while later.
+    run.vm.sh(f"for i in $(seq 100); do [ $(cat /sys/class/net/{device}/carrier) = 1 ] && break; "
+              f"sleep 0.2; done; printf '%s' '{toml}' >/etc/dumpcast/arm.toml; dumpcast-arm arm",
+              120, check=True)
+    run.wait_armed()
+    wait_relays(run)
+    return device
+
+
+STACK_DEFAULT = (("6.12", "virtio-net-pci", "active-backup"), ("6.1", "e1000e", "vlan"))
+STACK_CELLS = [("virtio-net-pci", stack) for stack in STACKS] + \
+    [("e1000e", stack) for stack in ("vlan", "macvlan", "bridge", "active-backup", "LACP")] + \
+    [("vmxnet3", stack) for stack in ("vlan", "active-backup")]
+
+
+@pytest.mark.matrix("Stacked devices")
+@pytest.mark.parametrize("series,nic,stack", cells(STACK_CELLS, STACK_DEFAULT))
+def test_stack(series, nic, stack, kernel_of, scratch, record_property):
+    with stacked(scratch, kernel_of(series), nic, stack) as run:
+        device = stack_up(run, stack)
+        card = path_card(run)
+        assert card in ("net0", "net1"), status(run)
+        run.vm.crash()
+        said = check(run, record_property)
+        assert said.ours[device], "no reply was read"
+        assert f"path {device}: by {card}" in run.summary()

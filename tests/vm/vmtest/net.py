@@ -22,9 +22,10 @@ import os
 import pathlib
 import secrets
 import subprocess
+import sys
 from typing import Sequence
 
-from .util import HarnessError, run, say, spawn
+from .util import HarnessError, run, say, spawn, stop
 
 STATE = pathlib.Path("/run/dumpcast-vmtest")
 GUEST_NUMBER, RELAY_NUMBER, CLIENT_NUMBER = 2, 10, 100
@@ -83,6 +84,7 @@ class Net:
         self.switch = f"{self.prefix}-sw"
         self._loss: dict[tuple[int, int], Loss] = {}
         self._replies_dropped: set[int] = set()
+        self._partner: subprocess.Popen | None = None  # of an aggregated link
 
     def __enter__(self) -> "Net":
         if os.geteuid() != 0:
@@ -102,6 +104,8 @@ class Net:
 
     def remove(self) -> None:
         """Removes everything; harmless when called twice."""
+        stop(self._partner)
+        self._partner = None
         _remove(self.prefix)
 
     def relay_ns(self, relay: int) -> str:
@@ -135,6 +139,33 @@ class Net:
             for bridge in range(self.bridges) if bridges is None else bridges:
                 self._loss[relay, bridge] = loss
             self._load_rules(relay)
+
+    def join_cards(self, lacp: bool = False) -> None:
+        """Plugs every card into bridge 0; lacp: as one aggregated link, with a partner."""
+        taps = [port.tap for port in self.ports()]
+        for tap in taps:
+            self._ip(self.switch, "link", "set", tap, "master", f"{self.prefix}-b0")
+            if lacp:  # what one port of a switch's aggregator sends out, no other port does
+                self.run_in(self.switch, ["bridge", "link", "set", "dev", tap, "isolated", "on"])
+        if lacp:
+            self._partner = self.spawn_in(self.switch, [sys.executable, "-m", "vmtest.lacp", *taps],
+                                          cwd=pathlib.Path(__file__).parent.parent)
+
+    def move_card(self, card: int, bridge: int) -> None:
+        """Plugs a card into another bridge."""
+        self._ip(self.switch, "link", "set", self.port(card).tap, "master",
+                 f"{self.prefix}-b{bridge}")
+
+    def tag_card(self, vlan: int) -> None:
+        """Bridge 0 takes its cards' frames with this 802.1Q tag only, and sends them with it."""
+        listing = run(["ip", "-n", self.switch, "-o", "link", "show", "master",
+                       f"{self.prefix}-b0"]).stdout
+        for tap in [port.tap for port in self.ports() if f" {port.tap}:" in listing]:
+            tagged = f"{tap}.{vlan}"
+            self._ip(self.switch, "link", "set", tap, "nomaster")
+            self._ip(self.switch, "link", "add", "link", tap, "name", tagged, "type", "vlan",
+                     "id", vlan)
+            self._ip(self.switch, "link", "set", tagged, "master", f"{self.prefix}-b0", "up")
 
     def drop_replies(self, drop: bool, relays: Sequence[int] | None = None) -> None:
         """No way back: nothing a relay says in UDP leaves its namespace (gRPC still does)."""

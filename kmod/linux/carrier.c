@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whether a card has a link, read from the card. Drivers tell netif_carrier_ok() from a timer
+ * or a work item, which nobody runs any more after a panic: a cable that is pulled then goes
+ * unnoticed, and so does one that is plugged in again.
+ *
+ *   virtio-net            the status field of its configuration (virtio 1.2, 5.1.4)
+ *   e1000, e1000e, igb    the LU bit of the STATUS register (82574 datasheet, 10.2.2.2)
+ *
+ * Others keep what their driver said last; vmxnet3's poll function asks by itself.
+ */
+#include "dumpcast.h"
+
+#include <linux/io.h>
+#include <linux/pci.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+
+#define DCAST_LINK_NS	     (1 * NSEC_PER_MSEC)
+#define DCAST_E1000_STATUS   0x0008
+#define DCAST_E1000_LINK_UP  0x00000002
+#define DCAST_REGISTERS_GONE 0xffffffff
+
+static bool dcast_has_e1000_status(const struct device *parent)
+{
+	static const char *const drivers[] = { "e1000", "e1000e", "igb" };
+	unsigned int i;
+
+	if (!parent || !dev_is_pci(parent) || !parent->driver)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(drivers); i++)
+		if (!strcmp(parent->driver->name, drivers[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Makes ready to read card->dev's link, as it was for the same card in old (which may be
+ * NULL); cards that cannot be read are passed over.
+ * Context: process.
+ */
+void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
+{
+	struct device *parent = card->dev->dev.parent;
+	struct virtio_device *vdev;
+	unsigned int i;
+
+	for (i = 0; old && i < old->nr; i++) {
+		if (old->card[i].dev == card->dev) {
+			card->status = old->card[i].status;
+			card->vdev = old->card[i].vdev;
+			return;
+		}
+	}
+	if (dcast_has_e1000_status(parent)) {
+		card->status = ioremap(pci_resource_start(to_pci_dev(parent), 0) +
+					       DCAST_E1000_STATUS, sizeof(u32));
+	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
+		vdev = dev_to_virtio(parent);
+		if (vdev->id.device == VIRTIO_ID_NET &&
+		    __virtio_test_bit(vdev, VIRTIO_NET_F_STATUS))
+			card->vdev = vdev;
+	}
+}
+
+/* Undoes dcast_carrier_open(), unless the card is in cards (which may be NULL). Context: process. */
+void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *cards)
+{
+	unsigned int i;
+
+	for (i = 0; cards && i < cards->nr; i++)
+		if (cards->card[i].dev == card->dev)
+			return;
+	if (card->status)
+		iounmap(card->status);
+}
+
+static bool dcast_carrier_read(const struct dcast_card *card)
+{
+	if (card->status) {
+		u32 status = readl(card->status);
+
+		/* Without link when the host died, the driver had not enabled transmission. */
+		return netif_carrier_ok(card->dev) && status != DCAST_REGISTERS_GONE && (status & DCAST_E1000_LINK_UP);
+	} else {
+		__virtio16 status = 0;
+
+		card->vdev->config->get(card->vdev,
+					offsetof(struct virtio_net_config, status), &status,
+					sizeof(status));
+		return virtio16_to_cpu(card->vdev, status) & VIRTIO_NET_S_LINK_UP;
+	}
+}
+
+/*
+ * Whether the card has a link; the card itself is asked once in DCAST_LINK_NS.
+ * Context: panic.
+ */
+bool dcast_carrier_ok(struct dcast_card *card)
+{
+	u64 now;
+
+	if (!card->status && !card->vdev)
+		return netif_carrier_ok(card->dev);
+	now = dcast_now_ns();
+	if (!card->asked_ns || now - card->asked_ns >= DCAST_LINK_NS) {
+		card->asked_ns = now;
+		card->link = dcast_carrier_read(card);
+	}
+	return card->link;
+}
