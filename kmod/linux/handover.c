@@ -30,8 +30,7 @@ static u32 dcast_handover_frames(const struct dcast_host *host)
 /* Of the record with its frames, whole pages. Context: any. */
 size_t dcast_handover_bytes(const struct dcast_host *host)
 {
-	return PAGE_ALIGN(struct_size((struct dcast_handover *)NULL, frames,
-				      dcast_handover_frames(host)));
+	return PAGE_ALIGN(sizeof(*host->handover) + dcast_handover_frames(host) * sizeof(__le64));
 }
 
 int dcast_handover_alloc(struct dcast_host *host)
@@ -57,6 +56,7 @@ static void dcast_handover_stream(struct dcast_host *host, unsigned int stream, 
 				  u32 len)
 {
 	struct dcast_handover *h = host->handover;
+	__le64 *frames = (__le64 *)(h + 1);
 	const u8 *at = from, *end = at + len;
 	u32 n = le32_to_cpu(h->nr_frames);
 
@@ -66,8 +66,8 @@ static void dcast_handover_stream(struct dcast_host *host, unsigned int stream, 
 	h->streams[stream].frame = cpu_to_le32(n);
 	h->streams[stream].offset = cpu_to_le32(offset_in_page(at));
 	for (at -= offset_in_page(at); at < end; at += PAGE_SIZE)
-		h->frames[n++] = cpu_to_le64(is_vmalloc_addr(at) ? vmalloc_to_pfn(at) :
-								   PHYS_PFN(virt_to_phys((void *)at)));
+		frames[n++] = cpu_to_le64(is_vmalloc_addr(at) ? vmalloc_to_pfn(at) :
+								PHYS_PFN(virt_to_phys((void *)at)));
 	h->nr_frames = cpu_to_le32(n);
 }
 
@@ -136,7 +136,7 @@ static void dcast_handover_begin(struct dcast_host *host)
 static void dcast_handover_sign(struct dcast_host *host)
 {
 	struct dcast_handover *h = host->handover;
-	u32 size = struct_size(h, frames, le32_to_cpu(h->nr_frames));
+	u32 size = sizeof(*h) + le32_to_cpu(h->nr_frames) * sizeof(__le64);
 
 	h->size = cpu_to_le32(size);
 	h->mac = cpu_to_le64(dcast_siphash(&host->set.engine.keys.mac,
@@ -172,7 +172,7 @@ void dcast_handover_dump(struct dcast_host *host, bool ended)
 	dcast_handover_stream(host, DCAST_STREAM_MEMMAP, run->map->ranges,
 			      run->map->nr * sizeof(*run->map->ranges));
 	dcast_handover_stream(host, DCAST_STREAM_LOG, run->log, run->log_len);
-	h->state = !ended			       ? DCAST_HANDOVER_DUMPING :
+	h->state = !ended				? DCAST_HANDOVER_DUMPING :
 		   dcast_sender_committed(&run->sender) ? DCAST_HANDOVER_COMMITTED :
 							  DCAST_HANDOVER_ENDED;
 	dcast_handover_sign(host);

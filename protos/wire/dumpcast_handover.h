@@ -30,7 +30,7 @@ enum dcast_handover_state {
 
 /* Where a class 0 stream lies. Its length is META's. */
 struct dcast_handover_stream {
-	__le32 frame;  /* index into frames of its first page, or DCAST_HANDOVER_NO_FRAME */
+	__le32 frame;  /* index into the frames of its first page, or DCAST_HANDOVER_NO_FRAME */
 	__le32 offset; /* in that page */
 };
 
@@ -76,7 +76,7 @@ struct dcast_handover {
 	char hostname[64];
 	struct dcast_meta meta;
 	struct dcast_handover_path path[DCAST_MAX_PATHS];
-	__le64 frames[]; /* page frame numbers of the streams' pages */
+	/* __le64 frames[nr_frames] follow: page frame numbers of the streams' pages */
 };
 
 DCAST_ASSERT(sizeof(DCAST_HANDOVER_MAGIC) == 16);

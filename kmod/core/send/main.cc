@@ -4,9 +4,12 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "kmod/core/send/handover.h"
 #include "kmod/core/send/options.h"
+#include "kmod/core/send/page_filter.h"
 #include "protos/keys/keys.h"
 
 namespace {
@@ -14,10 +17,46 @@ namespace {
 constexpr int kExitCommitted = 0;
 constexpr int kExitNotCommitted = 1;
 constexpr int kExitUsage = 2;
+constexpr int kExitNotArmed = 3;
+constexpr unsigned kEverything = 31;  // dump level that leaves out the most
+
+using dumpcast::Handover;
+using dumpcast::MemorySource;
+using dumpcast::PageFilter;
+using dumpcast::SendOptions;
 
 int Fail(const absl::Status& status) {
   std::cerr << "dumpcast-send: " << status.message() << "\n";
   return kExitUsage;
+}
+
+// Makes the source and the options those of the first sender.
+absl::StatusOr<Handover> TakeOver(MemorySource* source, SendOptions* options) {
+  auto filter =
+      PageFilter::Create([source](uint64_t address, void* dst,
+                                  size_t len) { return source->ReadPhysical(address, dst, len); },
+                         source->stream(DCAST_STREAM_VMCOREINFO));
+  if (!filter.ok()) return filter.status();
+  source->SetFilter(*std::move(filter), kEverything);
+  auto handover = dumpcast::FindHandover(*source, options->keys);
+  if (!handover.ok()) return handover.status();
+  source->SetDumpLevel(handover->record.dump_level);
+  if (handover->begun()) {
+    const absl::Status status = source->TakeStreams(handover->record.meta, handover->streams);
+    if (!status.ok()) return status;
+  } else {
+    dcast_meta meta = handover->record.meta;
+    meta.crash_unix_ns = source->meta().crash_unix_ns;
+    meta.cpus = source->meta().cpus;
+    source->SetMeta(meta);
+  }
+  dcast_config& config = options->replay.config;
+  dumpcast::ApplyHandover(*handover, &config, &options->paths);
+  for (auto& path : options->paths) path.packet_bytes = sizeof(dcast_hdr) + config.symbol_size;
+  // Relays that answered before and are silent now are not there; one that was never heard may
+  // have no way back.
+  if (handover->record.relays != 0) config.blind_passes = 0;
+  return handover;
 }
 
 }  // namespace
@@ -25,14 +64,24 @@ int Fail(const absl::Status& status) {
 int main(int argc, char** argv) {
   dumpcast::ParsedSendOptions parsed = dumpcast::ParseSendOptions(argc, argv);
   if (!parsed.run) return parsed.exit_code;
-  dumpcast::SendOptions& options = parsed.options;
+  SendOptions& options = parsed.options;
 
-  auto source = dumpcast::MemorySource::Open(options.file, options.format);
+  auto source = MemorySource::Open(options.file, options.format);
   if (!source.ok()) return Fail(source.status());
   if (!options.log_file.empty()) {
     std::ifstream log(options.log_file, std::ios::binary);
     if (!log) return Fail(absl::NotFoundError("cannot read " + options.log_file));
     (*source)->SetLog({std::istreambuf_iterator<char>(log), {}});
+  }
+  if (options.kdump) {
+    const auto handover = TakeOver(source->get(), &options);
+    if (!handover.ok()) {
+      Fail(handover.status());
+      return absl::IsNotFound(handover.status()) ? kExitNotArmed : kExitUsage;
+    }
+    if (!options.replay.quiet)
+      std::cerr << "dumpcast-send: " << dumpcast::Describe(*handover) << "\n";
+    if (handover->record.state == DCAST_HANDOVER_COMMITTED) return kExitCommitted;
   }
   std::vector<std::unique_ptr<dumpcast::UdpPath>> paths;
   for (dumpcast::UdpPathOptions& path_options : options.paths) {

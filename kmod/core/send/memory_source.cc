@@ -3,8 +3,10 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "kmod/core/dcast_sender.h"
+#include "kmod/core/send/page_filter.h"
 #include "protos/wire/bytes.h"
 
 namespace dumpcast {
@@ -66,12 +70,22 @@ absl::StatusOr<std::unique_ptr<MemorySource>> MemorySource::Open(const std::stri
     const std::string message = absl::StrCat("cannot open ", path, ": ", std::strerror(errno));
     return errno == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
   }
-  const absl::Cleanup closer = [fd] { close(fd); };
+  absl::Cleanup closer = [fd] { close(fd); };
   struct stat st;
+  struct statfs fs;
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
     return Bad(path, "not a regular file with anything in it");
   }
   const size_t size = static_cast<size_t>(st.st_size);
+  if (fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC) {
+    std::unique_ptr<MemorySource> source(new MemorySource);
+    source->fd_ = fd;
+    std::move(closer).Cancel();
+    source->size_ = size;
+    const absl::Status status = source->LoadElf(path);
+    if (!status.ok()) return status;
+    return source;
+  }
   void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (map == MAP_FAILED) {
     return absl::UnavailableError(absl::StrCat("cannot map ", path, ": ", std::strerror(errno)));
@@ -105,8 +119,29 @@ absl::StatusOr<std::unique_ptr<MemorySource>> MemorySource::FromBytes(const uint
   return source;
 }
 
+MemorySource::MemorySource() = default;
+
 MemorySource::~MemorySource() {
   if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
+  if (fd_ >= 0) close(fd_);
+}
+
+bool MemorySource::Copy(uint64_t offset, void* dst, size_t len) const {
+  if (offset > size_ || size_ - offset < len) return false;
+  if (fd_ < 0) {
+    if (len != 0) std::memcpy(dst, data_ + offset, len);
+    return true;
+  }
+  auto* out = static_cast<char*>(dst);
+  while (len != 0) {
+    const ssize_t n = pread(fd_, out, len, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    out += n;
+    offset += static_cast<uint64_t>(n);
+    len -= static_cast<size_t>(n);
+  }
+  return true;
 }
 
 void MemorySource::LoadRaw() {
@@ -118,8 +153,7 @@ void MemorySource::LoadRaw() {
 absl::Status MemorySource::LoadElf(absl::string_view name) {
   is_elf_ = true;
   Elf64_Ehdr ehdr;
-  if (size_ < sizeof(ehdr)) return Bad(name, "shorter than an ELF header");
-  std::memcpy(&ehdr, data_, sizeof(ehdr));
+  if (!Copy(0, &ehdr, sizeof(ehdr))) return Bad(name, "shorter than an ELF header");
   if (std::memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0) return Bad(name, "no ELF magic");
   if (ehdr.e_ident[EI_CLASS] != ELFCLASS64 || ehdr.e_ident[EI_DATA] != ELFDATA2LSB ||
       ehdr.e_type != ET_CORE) {
@@ -128,10 +162,9 @@ absl::Status MemorySource::LoadElf(absl::string_view name) {
   uint64_t headers = ehdr.e_phnum;
   if (headers == PN_XNUM) {  // the count is in section header 0, see elf(5)
     Elf64_Shdr shdr;
-    if (ehdr.e_shoff > size_ || size_ - ehdr.e_shoff < sizeof(shdr)) {
+    if (!Copy(ehdr.e_shoff, &shdr, sizeof(shdr))) {
       return Bad(name, "section header 0, which counts the program headers, is cut off");
     }
-    std::memcpy(&shdr, data_ + ehdr.e_shoff, sizeof(shdr));
     headers = shdr.sh_info;
   }
   if (ehdr.e_phentsize != sizeof(Elf64_Phdr) || ehdr.e_phoff > size_ ||
@@ -144,7 +177,9 @@ absl::Status MemorySource::LoadElf(absl::string_view name) {
   std::string notes;
   for (uint64_t i = 0; i < headers; ++i) {
     Elf64_Phdr ph;
-    std::memcpy(&ph, data_ + ehdr.e_phoff + i * sizeof(ph), sizeof(ph));
+    if (!Copy(ehdr.e_phoff + i * sizeof(ph), &ph, sizeof(ph))) {
+      return Bad(name, "its program headers cannot be read");
+    }
     if (ph.p_type != PT_NOTE && ph.p_type != PT_LOAD) continue;
     if (ph.p_offset > size_ || size_ - ph.p_offset < ph.p_filesz) {
       return Bad(name, absl::StrCat("segment ", i, " wants ", ph.p_filesz, " bytes at offset ",
@@ -153,7 +188,11 @@ absl::Status MemorySource::LoadElf(absl::string_view name) {
     }
     if (ph.p_type == PT_NOTE) {
       if (notes.size() + ph.p_filesz > kMaxNoteBytes) return Bad(name, "notes of over 64 MiB");
-      notes.append(reinterpret_cast<const char*>(data_) + ph.p_offset, ph.p_filesz);
+      const size_t at = notes.size();
+      notes.resize(at + ph.p_filesz);
+      if (!Copy(ph.p_offset, notes.data() + at, ph.p_filesz)) {
+        return Bad(name, "its notes cannot be read");
+      }
       continue;
     }
     const uint64_t bytes = std::max(ph.p_filesz, ph.p_memsz);
@@ -245,13 +284,44 @@ bool MemorySource::IsText(uint64_t page) const {
   return false;
 }
 
+void MemorySource::SetFilter(std::unique_ptr<PageFilter> filter, unsigned dump_level) {
+  filter_ = std::move(filter);
+  filter_level_ = dump_level;
+}
+
+absl::Status MemorySource::TakeStreams(const dcast_meta& meta,
+                                       std::array<std::string, DCAST_STREAMS> streams) {
+  const std::string& map = streams[DCAST_STREAM_MEMMAP];
+  std::vector<dcast_range> ranges(map.size() / sizeof(dcast_range));
+  if (!ranges.empty()) std::memcpy(ranges.data(), map.data(), ranges.size() * sizeof(ranges[0]));
+  uint64_t last = 0;
+  for (const dcast_range& range : ranges) {
+    const uint64_t start = dcast_le64(range.start), end = dcast_le64(range.end);
+    if (start < last || end <= start || end > kMaxPhysical) {
+      return absl::InvalidArgumentError(absl::StrCat("the memory map has a range of ", start,
+                                                     " to ", end, " bytes behind ", last));
+    }
+    last = end;
+  }
+  if (ranges.empty()) return absl::InvalidArgumentError("the memory map is empty");
+  ranges_ = std::move(ranges);
+  streams_ = std::move(streams);
+  meta_ = meta;
+  return absl::OkStatus();
+}
+
 void MemorySource::WindowClasses(uint64_t window, uint8_t cls[DCAST_MAX_WINDOW_PAGES]) const {
+  if (filter_) filter_->Classes(window, filter_level_, cls);
   auto it = Find(window << DCAST_WINDOW_SHIFT);
   for (unsigned i = 0; i < kWindowPages; ++i) {
     const uint64_t page = (window << DCAST_WINDOW_SHIFT) + i * kPageBytes;
     while (it != segments_.end() && it->end <= page) ++it;
     const bool in_file = it != segments_.end() && it->start < page + kPageBytes;
-    cls[i] = !in_file ? 0 : IsText(page) ? 1 : 2;
+    if (filter_) {
+      if (!in_file) cls[i] = DCAST_CLASS_EXCLUDED;
+    } else {
+      cls[i] = !in_file ? DCAST_CLASS_EXCLUDED : IsText(page) ? 1 : 2;
+    }
   }
 }
 
@@ -263,10 +333,23 @@ bool MemorySource::ReadPage(uint64_t pfn, void* dst) const {
     const uint64_t from = std::max(page, it->start);
     const uint64_t to = std::min(page + kPageBytes, it->end);
     if (!any && to - from < kPageBytes) std::memset(out, 0, kPageBytes);
-    std::memcpy(out + (from - page), data_ + it->offset + (from - it->start), to - from);
+    if (!Copy(it->offset + (from - it->start), out + (from - page), to - from)) return false;
     any = true;
   }
   return any;
+}
+
+bool MemorySource::ReadPhysical(uint64_t address, void* dst, size_t len) const {
+  auto* out = static_cast<uint8_t*>(dst);
+  for (auto it = Find(address); len != 0; ++it) {
+    if (it == segments_.end() || it->start > address) return false;
+    const size_t n = static_cast<size_t>(std::min<uint64_t>(len, it->end - address));
+    if (!Copy(it->offset + (address - it->start), out, n)) return false;
+    out += n;
+    address += n;
+    len -= n;
+  }
+  return true;
 }
 
 }  // namespace dumpcast

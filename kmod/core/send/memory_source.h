@@ -4,6 +4,7 @@
 #ifndef DUMPCAST_KMOD_CORE_SEND_MEMORY_SOURCE_H_
 #define DUMPCAST_KMOD_CORE_SEND_MEMORY_SOURCE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,8 +19,11 @@
 
 namespace dumpcast {
 
-// Immutable after Open(), and so thread-safe. The file is mapped: it must not shrink while
-// it is sent. Pages are 4 KiB.
+class PageFilter;
+
+// Immutable after Open() but for the Set and Take functions. Not thread-safe. A file is mapped and
+// must not shrink while it is sent; one of procfs (/proc/vmcore) is read piece by piece, since
+// page tables for all of a large host would not fit a crash kernel. Pages are 4 KiB.
 class MemorySource {
  public:
   enum class Format { kAuto, kElf, kRaw };
@@ -38,14 +42,26 @@ class MemorySource {
   // RAM, ascending and disjoint: what the file's PT_LOADs cover, or the whole raw file.
   const std::vector<dcast_range>& ranges() const { return ranges_; }
   uint64_t memory_bytes() const;
-  // Class of each page of a window: kernel text 1, other pages in the file 2, else excluded.
+  // Class of each page of a window: kernel text 1, other pages in the file 2, else excluded. With
+  // a filter, what it keeps is 2 and the rest excluded.
   void WindowClasses(uint64_t window, uint8_t cls[DCAST_MAX_WINDOW_PAGES]) const;
   // Copies the page; what the file has not of it is zero. False when it has nothing of it.
   bool ReadPage(uint64_t pfn, void* dst) const;
 
+  // Physical memory, [address, address + len). False when the file lacks some of it.
+  bool ReadPhysical(uint64_t address, void* dst, size_t len) const;
+
   // Class 0 streams VMCOREINFO, NOTES and LOG; empty when the file has none.
   const std::string& stream(unsigned stream) const { return streams_[stream]; }
   void SetLog(std::string text) { streams_[DCAST_STREAM_LOG] = std::move(text); }
+  // Only these pages of the file are kept. The filter may read memory from this source.
+  void SetFilter(std::unique_ptr<PageFilter> filter, unsigned dump_level);
+  void SetDumpLevel(unsigned dump_level) { filter_level_ = dump_level; }
+  void SetMeta(const dcast_meta& meta) { meta_ = meta; }
+  // Class 0 as another sender of this dump has it: ranges are the MEMMAP stream's. Errors:
+  // kInvalidArgument when that is no memory map.
+  [[nodiscard]] absl::Status TakeStreams(const dcast_meta& meta,
+                                         std::array<std::string, DCAST_STREAMS> streams);
   // What the file says of the host: machine, addresses, release, time of the crash.
   const dcast_meta& meta() const { return meta_; }
   bool is_elf() const { return is_elf_; }
@@ -55,7 +71,9 @@ class MemorySource {
     uint64_t start, end;  // physical
     uint64_t offset;      // in the file
   };
-  MemorySource() = default;
+  MemorySource();
+  // Bytes of the file; false when they are not there or cannot be read.
+  bool Copy(uint64_t offset, void* dst, size_t len) const;
   [[nodiscard]] absl::Status LoadElf(absl::string_view name);
   void LoadRaw();
   void ReadNotes(absl::string_view notes);
@@ -67,11 +85,14 @@ class MemorySource {
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
   bool mapped_ = false;
+  int fd_ = -1;  // instead of data_
   bool is_elf_ = false;
   std::vector<Segment> segments_;  // ascending, disjoint
   std::vector<Segment> text_;
   std::vector<dcast_range> ranges_;
-  std::string streams_[DCAST_STREAMS];
+  std::array<std::string, DCAST_STREAMS> streams_;
+  std::unique_ptr<PageFilter> filter_;
+  unsigned filter_level_ = 0;
   dcast_meta meta_ = {};
 };
 

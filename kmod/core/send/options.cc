@@ -33,11 +33,14 @@ constexpr char kFooter[] =
     "    dumpcast-send --file vmcore --relay relay-0 --relay relay-1 --relay relay-2 --commits 2\n"
     "  Both ways out of a host at once, half the packets of each path lost:\n"
     "    dumpcast-send --file vmcore --interface eth0 --interface eth1 --drop 50\n"
+    "  In a crash kernel, what the first kernel could not send:\n"
+    "    dumpcast-send --kdump --key-file /etc/dumpcast/cluster.key\n"
     "\n"
     "Every flag can be set in the environment (--key-file as DUMPCAST_KEY_FILE) or in a TOML\n"
     "file given with --config (key-file = \"...\", interface = [\"eth0\", \"eth1\"]).\n"
     "\n"
-    "Exit codes: 0 enough relays committed; 1 sent, but they did not; 2 usage or bad input.\n";
+    "Exit codes: 0 enough relays committed; 1 sent, but they did not; 2 usage or bad input;\n"
+    "3 with --kdump: the crashed host was not armed, there is no dump to finish.\n";
 
 struct Raw {
   std::string file, log_file, key_file, host_id, dump_id, boot_id, hostname;
@@ -48,7 +51,7 @@ struct Raw {
   unsigned commits = 0, lanes = 1, symbol_size = 0, mtu = 1500, blind_passes = 2, slots = 8;
   unsigned parity = 4, parity_blind = 20, dump_level = 0, source_port = 0, ttl = 4;
   uint64_t seed = 0;
-  bool blind = false, test = false, quiet = false;
+  bool blind = false, test = false, quiet = false, kdump = false;
 };
 
 void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
@@ -58,7 +61,13 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       {"raw", MemorySource::Format::kRaw}};
   const std::map<std::string, int> modes = {{"mirror", DCAST_MIRROR}, {"stripe", DCAST_STRIPE}};
 
-  app->add_option("-f,--file", raw->file, "What to send")->required()->group("What");
+  app->add_option("-f,--file", raw->file, "What to send")->group("What");
+  app->add_flag(
+         "--kdump", raw->kdump,
+         "In a crash kernel: finish the dump that the armed module of the crashed kernel has "
+         "begun. Ids, dump level and paths come from its record in --file, by default "
+         "/proc/vmcore")
+      ->group("What");
   app->add_option("--format", raw->format,
                   "elf: a vmcore with PT_LOADs; raw: physical memory from address 0; "
                   "auto: by the file's magic")
@@ -266,7 +275,54 @@ absl::Status FillIdentity(const Raw& raw, bool seeded, SendOptions* out) {
   return absl::OkStatus();
 }
 
+constexpr char kKdumpFile[] = "/proc/vmcore";
+constexpr char kKdumpKeys[] = "/etc/dumpcast/cluster.key";
+constexpr double kKdumpLimitS = 600;  // nothing may keep kdump from its own dump for ever
+
+// What the command line says to a second sender: how, and where from; who and where to is in the
+// record.
+absl::Status FillKdump(Raw raw, SendOptions* out) {
+  if (!raw.host_id.empty() || !raw.dump_id.empty() || !raw.boot_id.empty() || raw.test) {
+    return absl::InvalidArgumentError(
+        "--kdump finishes the dump that the record names; leave out --host-id, --dump-id, "
+        "--boot-id and --test");
+  }
+  out->kdump = true;
+  out->file = raw.file.empty() ? kKdumpFile : raw.file;
+  out->log_file = raw.log_file;
+  out->format = MemorySource::Format::kElf;
+  if (!raw.groups.empty() || !raw.relays.empty() || !raw.interfaces.empty()) {
+    const absl::Status status = FillPaths(raw, out);
+    if (!status.ok()) return status;
+  }
+  if (raw.key_file.empty() && access(kKdumpKeys, F_OK) == 0) raw.key_file = kKdumpKeys;
+  out->unauthenticated = raw.key_file.empty();
+  out->keys = UnauthenticatedKeys();
+  if (!out->unauthenticated) {
+    auto loaded = LoadKeyFile(raw.key_file);
+    if (!loaded.ok()) return loaded.status();
+    out->keys = *std::move(loaded);
+  }
+  dcast_config& config = out->replay.config;
+  randombytes_buf(&config.origin, sizeof(config.origin));
+  config.origin |= 1;
+  config.heartbeat_ms = 200;
+  config.rate_kib_s = static_cast<__u32>(raw.rate_mib_s * 1024);
+  config.linger_ns = static_cast<__u64>(raw.linger_s * 1e9);
+  config.time_limit_ns =
+      static_cast<__u64>((raw.time_limit_s > 0 ? raw.time_limit_s : kKdumpLimitS) * 1e9);
+  config.blind_passes = raw.blind_passes;
+  out->replay.continues = true;
+  out->replay.ignore_replies = raw.blind;
+  out->replay.quiet = raw.quiet;
+  return absl::OkStatus();
+}
+
 absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
+  if (raw.kdump) return FillKdump(raw, out);
+  if (raw.file.empty()) {
+    return absl::InvalidArgumentError("--file is required: a vmcore, or a raw memory image");
+  }
   out->file = raw.file;
   out->log_file = raw.log_file;
   out->format = raw.format;

@@ -13,6 +13,7 @@
 #include "kmod/core/send/memory_source.h"
 #include "kmod/core/send/replay.h"
 #include "kmod/core/send/udp_path.h"
+#include "protos/keys/keys.h"
 
 namespace dumpcast {
 
@@ -23,6 +24,9 @@ struct SendOptions {
   std::vector<UdpPathOptions> paths;
   ReplayOptions replay;
   bool unauthenticated = false;
+  // Second sender: ids, keys of the host, level and, unless given, paths are in the vmcore.
+  bool kdump = false;
+  ClusterKeys keys;
 };
 
 // What ParseSendOptions() made of the command line: options to run with, or an exit code

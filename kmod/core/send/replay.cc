@@ -216,6 +216,7 @@ bool Replay::Run() {
   begin_ns_ = now;
   dcast_sender_begin(sender_.get(), now, source_->ranges().data(),
                      static_cast<__u32>(source_->ranges().size()), &meta, options_.flags);
+  if (options_.continues) dcast_sender_continue(sender_.get(), now);
   while (dcast_sender_phase(sender_.get()) != DCAST_PHASE_DONE) {
     Pump(now);
     PrintProgress(now);

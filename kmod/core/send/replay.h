@@ -23,6 +23,7 @@ struct ReplayOptions {
   uint64_t arm_ns = 0;  // heartbeats before the dump, to hear relays
   uint8_t flags = 0;    // DCAST_F_LIVE, DCAST_F_TEST
   bool ignore_replies = false;
+  bool continues = false;  // another sender's dump: dcast_sender_continue()
   bool quiet = false;
 };
 

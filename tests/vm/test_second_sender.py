@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A crash kernel as the second sender: `dumpcast-send --kdump` finishes the dump of the first.
+
+The first sender is stopped half way by what every user has: a time limit, and a low rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import re
+from typing import Iterator
+
+import pytest
+
+from vmtest import judge, oracle, tools, words
+from vmtest.build import binary
+from vmtest.guest import Guest
+from vmtest.kernels import Kernel
+from vmtest.memory import PAGE
+from vmtest.scenario import HOST_KEY_PATH, Scenario
+from vmtest.vmcore import open_vmcore
+
+KEXEC = pathlib.Path("/sbin/kexec")
+MEMORY_MIB, RESERVED_MIB = 800, 256
+LOW_PAGES = (1 << 20) // PAGE  # the crash kernel uses the first MiB, too
+# The first kernel leaves its memory alone when it has ended; its cards go on until the second
+# kernel's drivers reset them, and the oracle knows a ring only by what it points at.
+RING_BYTES = 512
+HALF_WAY = "time_limit_s = 4\nlinger_ms = 1000"
+SECOND = "dumpcast-send --kdump --linger 8"
+
+
+@contextlib.contextmanager
+def armed(kernel: Kernel, scratch: pathlib.Path, nic: str, *, relays: int = 1, rate_mib_s: float = 0,
+          extra: str = "") -> Iterator[Scenario]:
+    """An armed guest with a crash kernel loaded, whose initramfs has a second sender and the key."""
+    image = Guest(kernel, binaries={"/bin/dumpcast-send": binary("dumpcast-send")},
+                  files={"/etc/dumpcast/README": "keys\n"}).build(scratch / "kdump.img")
+    with Scenario(scratch, kernel, [nic], 2, memory_mib=MEMORY_MIB, relay_count=relays,
+                  rate_mib_s=rate_mib_s, arm_extra=extra, cmdline=f"crashkernel={RESERVED_MIB}M",
+                  guest_binaries={"/sbin/kexec": KEXEC},
+                  guest_files={"/boot/vmlinuz": kernel.vmlinuz, "/boot/kdump.img": image}) as run:
+        # The key is made with the relays, so it comes as a second archive.
+        run.vm.sh(f"cd / && echo {HOST_KEY_PATH[1:]} | cpio -o -H newc >/tmp/key.cpio && "
+                  "cat /boot/kdump.img /tmp/key.cpio >/tmp/initrd", check=True)
+        same = run.vm.sh("cat /proc/cmdline", check=True)[1].replace(f"crashkernel={RESERVED_MIB}M", "")
+        run.vm.sh("kexec -s -p /boot/vmlinuz --initrd=/tmp/initrd "
+                  f"--append='{same.strip()} maxcpus=1 panic=0 reset_devices'", timeout_s=180,
+                  check=True)
+        run.vm.sh("rm /tmp/initrd /tmp/key.cpio /boot/kdump.img /boot/vmlinuz", check=True)
+        yield run
+
+
+def die(run: Scenario) -> words.Report:
+    """Panics the guest; the first sender's report, once the crash kernel has its shell."""
+    run.crash()
+    run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
+    run.vm.shell.wait_ready(300)
+    return words.report(run.vm.console())
+
+
+def second(run: Scenario, more: str = "") -> tuple[int, str]:
+    code, said = run.vm.sh(f"{SECOND} {more}", timeout_s=600)
+    print(said)
+    return code, said
+
+
+def first_id(run: Scenario) -> str:
+    return re.search(r"dumpcast: sending dump ([0-9a-f]{32})", run.vm.console())[1]
+
+
+def dump_equals_first_memory(run: Scenario) -> None:
+    """Every page that the crash kernel has left alone. The guest stands still afterwards."""
+    elf, kdump = open_vmcore(run.fetch("elf")), open_vmcore(run.fetch("kdump"))
+    assert not kdump.incomplete
+    run.vm.pause()
+    memory = run.memory()
+    start, end = re.search(r"([0-9a-f]+)-([0-9a-f]+) : Crash kernel", run.notes.iomem).groups()
+    reserved = range(int(start, 16) // PAGE, int(end, 16) // PAGE + 1)
+
+    def first(findings):
+        return [item for item in findings if item.pfn >= LOW_PAGES and item.pfn not in reserved]
+    for core, presence in ((kdump, None), (elf, kdump)):
+        report = oracle.compare(core, memory, run.level, presence)
+        report.unexcused, report.differing = first(report.unexcused), first(report.differing)
+        print(f"{run.kernel.series} {run.nics} {type(core).__name__}\n{report}")
+        assert not report.unexcused, report
+        assert len(report.late) <= judge.LATE, report
+        unexplained = report.unexplained(judge.MAY_DIFFER, judge.FEW, RING_BYTES)
+        assert not unexplained, "\n".join(map(str, unexplained))
+        assert report.equal > 1000, report
+        assert not report.not_excluded, report
+
+
+@pytest.mark.matrix("A crash kernel finishes the dump")
+@pytest.mark.parametrize("series,nic", [
+    ("6.1", "virtio-net-pci"),
+    pytest.param("6.12", "virtio-net-pci", marks=pytest.mark.slow),
+    pytest.param("6.1", "e1000e", marks=pytest.mark.slow),
+    pytest.param("6.12", "e1000e", marks=pytest.mark.slow)])
+def test_what_the_first_sender_could_not_send(series, nic, kernel_of, scratch, record_property):
+    with armed(kernel_of(series), scratch, nic, rate_mib_s=4, extra=HALF_WAY) as run:
+        assert not die(run).committed
+        before = run.show()
+        held, expected = int(before["blocks_held"]), int(before["blocks_expected"])
+        assert 0 < held < expected, before
+
+        code, said = second(run)
+        assert code == 0, said
+        assert "the first kernel gave up: sending what relays miss" in said
+        sent = int(re.search(r"sent in .*: (\d+) blocks", said)[1])
+        assert sent < expected, "it sends what is missing, not all"
+        dump = run.wait_sealed()[0]
+        assert run.dump_id() == first_id(run)
+        assert len([dump for dump in run.client.dumps() if not dump["test"]]) == 1
+        assert dump["blocks_held"] == dump["blocks_expected"] == str(expected)
+        log = run.log()
+        assert "Kernel panic - not syncing: sysrq triggered crash" in log
+        record_property("cell", f"{held} of {expected} blocks, then all")
+        dump_equals_first_memory(run)
+
+
+@pytest.mark.slow
+def test_debuggers_open_what_two_senders_sent(kernel_of, scratch, vmlinux_of):
+    kernel = kernel_of("6.1")
+    vmlinux = vmlinux_of(kernel)
+    with armed(kernel, scratch, "virtio-net-pci", rate_mib_s=4, extra=HALF_WAY) as run:
+        die(run)
+        assert second(run)[0] == 0
+        run.wait_sealed()
+        for form in ("elf", "kdump"):
+            said = tools.crash(vmlinux, run.fetch(form), ["bt", "ps", "log"])
+            assert "sysrq_handle_crash" in said["bt"], form
+            assert "swapper/1" in said["ps"], form
+            assert "sysrq triggered crash" in said["log"], form
+
+
+@pytest.mark.slow
+def test_nothing_to_do_when_the_first_sender_was_done(kernel_of, scratch):
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci") as run:
+        assert die(run).committed
+        run.wait_sealed()
+        run.vm.sh("ip link set dev net0 down", check=True)  # it needs no network for that
+        code, said = second(run)
+        assert (code, "relays have it all: nothing to do" in said) == (0, True)
+        assert first_id(run) in said
+
+
+@pytest.mark.slow
+def test_all_of_it_when_the_first_sender_had_no_network(kernel_of, scratch):
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", relays=2, extra=HALF_WAY) as run:
+        run.vm.set_link(0, up=False)
+        run.crash()
+        run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
+        assert run.show() is None
+        run.vm.set_link(0, up=True)
+        run.vm.shell.wait_ready(300)
+        assert second(run)[0] == 0
+        run.wait_sealed()
+        assert run.dump_id() == first_id(run)
+        dump_equals_first_memory(run)
+
+
+@pytest.mark.slow
+def test_all_of_it_when_the_hook_never_ran(kernel_of, scratch):
+    """kdump ahead of our hook, as it is when nobody set crash_kexec_post_notifiers."""
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci") as run:
+        run.vm.sh("echo 0 >/sys/module/kernel/parameters/crash_kexec_post_notifiers", check=True)
+        armed_id = re.search(r"dump_id=([0-9a-f]{32})",
+                             run.vm.sh("cat /sys/kernel/config/dumpcast/status", check=True)[1])[1]
+        run.crash()
+        run.vm.shell.wait_ready(300)
+        assert not words.began(run.vm.console())
+        run.vm.sh("echo the log of the crashed kernel >/tmp/dmesg", check=True)
+        code, said = second(run, "--log-file /tmp/dmesg")
+        assert code == 0
+        assert "the first kernel did not begin it: sending all" in said
+        run.wait_sealed()
+        assert run.dump_id() == armed_id
+        assert "the log of the crashed kernel" in run.log()
+        dump_equals_first_memory(run)
+
+
+@pytest.mark.slow
+def test_kdump_goes_on_when_no_relay_answers(kernel_of, scratch):
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", extra=HALF_WAY) as run:
+        for relay in run.relays:
+            relay.kill()
+        assert not die(run).committed
+        code, said = second(run)
+        assert code == 1, said
+        assert "too few relays committed" in said
+        # Who armed with another key, or not at all, is told so, and kdump goes on as well.
+        run.vm.sh("sed 's/[0-9a-f]$/0/; s/00$/01/' /etc/dumpcast/cluster.key >/tmp/key && "
+                  "chmod 600 /tmp/key", check=True)
+        code, said = second(run, "--key-file /tmp/key")
+        assert (code, "its MAC does not match the key file" in said) == (3, True)
