@@ -67,6 +67,7 @@ static void dcast_cards_add(struct dcast_path *path, struct dcast_cards *found,
 	card->vlan = way->vlan;
 	dcast_card_find_irqs(card);
 	dcast_carrier_open(card, path->cards);
+	dcast_iommu_map(path, card, path->cards);
 	found->nr++;
 }
 
@@ -195,6 +196,7 @@ static void dcast_cards_publish(struct dcast_path *path, struct dcast_cards *car
 	smp_store_release(&path->cards, cards);
 	for (i = 0; old && i < old->nr; i++) {
 		dcast_carrier_close(&old->card[i], cards);
+		dcast_iommu_unmap(path, &old->card[i], cards);
 		dev_put(old->card[i].dev);
 	}
 }

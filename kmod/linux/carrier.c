@@ -51,6 +51,7 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 		if (old->card[i].dev == card->dev) {
 			card->status = old->card[i].status;
 			card->vdev = old->card[i].vdev;
+			card->vdev_translated = old->card[i].vdev_translated;
 			return;
 		}
 	}
@@ -59,6 +60,7 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 					       DCAST_E1000_STATUS, sizeof(u32));
 	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
 		vdev = dev_to_virtio(parent);
+		card->vdev_translated = __virtio_test_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
 		if (vdev->id.device == VIRTIO_ID_NET &&
 		    __virtio_test_bit(vdev, VIRTIO_NET_F_STATUS))
 			card->vdev = vdev;

@@ -6,7 +6,7 @@
  *   arm.c                                   everything that a dump needs, prepared
  *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
- *   path.c cards.c carrier.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
+ *   path.c cards.c carrier.c iommu.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
  *   probe.c                                 what stopped processors hold
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
@@ -98,6 +98,8 @@ struct dcast_card {
 	unsigned int nr_irqs;
 	void __iomem *status;	    /* its STATUS register, or */
 	struct virtio_device *vdev; /* its configuration tells of the link */
+	bool vdev_translated;	    /* virtio: its DMA goes through the IOMMU */
+	dma_addr_t *dma;	    /* of the ring's packets; NULL: not behind an IOMMU */
 
 	/* Panic only. */
 	u64 asked_ns; /* when it was asked for its link, and */
@@ -133,7 +135,8 @@ struct dcast_path {
 	struct sk_buff **ring;
 	u32 ring_size;
 	u32 send, tail;
-	u32 payload_at; /* offset of the UDP payload from skb->head */
+	u32 packet_bytes; /* from skb->head */
+	u32 payload_at;	  /* offset of the UDP payload from skb->head */
 	u32 payload_bytes;
 
 	/* Panic only. */
@@ -321,6 +324,14 @@ void dcast_netdev_exit(void);
 void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old);
 void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *cards);
 bool dcast_carrier_ok(struct dcast_card *card);
+
+/* iommu.c: process; dcast_iommu_take(), dcast_iommu_sending(): panic */
+void dcast_iommu_map(struct dcast_path *path, struct dcast_card *card,
+		     const struct dcast_cards *old);
+void dcast_iommu_unmap(struct dcast_path *path, struct dcast_card *card,
+		       const struct dcast_cards *cards);
+void dcast_iommu_take(const struct dcast_card *card);
+void dcast_iommu_sending(const struct dcast_path *path, const struct dcast_card *card, u32 index);
 
 /* The card that a path leaves by, NULL when it has none. Context: any. */
 static inline struct dcast_card *dcast_path_card(const struct dcast_path *path)

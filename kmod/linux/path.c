@@ -239,6 +239,7 @@ int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path)
 		return -ENOMEM;
 	}
 	path->payload_at = DCAST_HEADROOM;
+	path->packet_bytes = bytes;
 	for (i = 0; i < most; i++) {
 		if (!skb)
 			skb = alloc_skb(bytes, GFP_KERNEL | __GFP_NOWARN);
@@ -277,13 +278,13 @@ void dcast_path_free(struct dcast_host *host, struct dcast_path *path)
 	u32 i;
 
 	dcast_sock_close(path);
+	rtnl_lock(); /* against the notifier */
+	dcast_cards_drop(path);
+	rtnl_unlock();
 	for (i = 0; i < path->ring_size; i++) {
 		host->held_bytes -= path->ring[i]->truesize;
 		kfree_skb(path->ring[i]);
 	}
 	kfree(path->ring);
-	rtnl_lock(); /* against the notifier */
-	dcast_cards_drop(path);
-	rtnl_unlock();
 	dcast_unhold(host, path, sizeof(*path));
 }

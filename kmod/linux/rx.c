@@ -312,6 +312,8 @@ void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path)
 {
 	unsigned int i;
 
-	for (i = 0; path->cards && i < path->cards->nr; i++)
+	for (i = 0; path->cards && i < path->cards->nr; i++) {
 		dcast_rx_own(path->cards->card[i].dev, path);
+		dcast_iommu_take(&path->cards->card[i]);
+	}
 }

@@ -19,9 +19,14 @@
 #define DCAST_CARD_BACK_NS (1 * NSEC_PER_SEC)
 #define DCAST_SAY_SWITCHES 4
 
+static u32 dcast_ring_index(const struct dcast_path *path, u32 index)
+{
+	return path->ring_from + index % path->ring_len;
+}
+
 static struct sk_buff *dcast_ring_at(const struct dcast_path *path, u32 index)
 {
-	return path->ring[path->ring_from + index % path->ring_len];
+	return path->ring[dcast_ring_index(path, index)];
 }
 
 static bool dcast_ring_free(const struct dcast_path *path, u32 index)
@@ -321,6 +326,7 @@ void dcast_tx_flush(struct dcast_path *path)
 	while (path->send != path->tail && !netif_xmit_frozen_or_drv_stopped(txq)) {
 		struct sk_buff *skb = dcast_ring_at(path, path->send);
 
+		dcast_iommu_sending(path, card, dcast_ring_index(path, path->send));
 		/* Ours, so that the driver's release does not free it. */
 		refcount_inc(&skb->users);
 		if (!dev_xmit_complete(

@@ -6,16 +6,19 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
+import time
 
 import pytest
 
+from test_cut import wait_part
 from vmtest import judge, kernels, words
-from vmtest.scenario import Scenario, arm_toml
+from vmtest.scenario import GROUP, GROUP6, Scenario, arm_toml
 from vmtest.util import wait_until
 
 # QEMU's models; rtl8139 is what many an old guest was given. A number behind virtio-net is of queues.
 CARDS = ("virtio-net-pci", "virtio-net-pci:4", "e1000", "e1000e", "vmxnet3", "rtl8139")
 DEFAULT = (("6.1", "vmxnet3"), ("6.12", "virtio-net-pci:4"))
+JOIN = '", "'  # of destinations in arm.toml
 
 TOOLS = {"/sbin/ethtool": pathlib.Path("/usr/sbin/ethtool"),
          "/sbin/ip": pathlib.Path("/usr/sbin/ip")}  # busybox has no ethtool, and a poor ip
@@ -118,8 +121,8 @@ def stack_up(run: Scenario, stack: str) -> str:
     if stack in TWO and stack != "bridge of two cards":
         run.net.join_cards(lacp=stack == "LACP")
     if device.endswith(".7"):
-        run.net.tag_card(7)
-    run.vm.sh(f"{how}; ip link set {device} up; ip addr add {ADDRESS} dev {device}", check=True)
+        run.net.tag_cards(7)
+    run.vm.sh(f"{how.rstrip('; ')}; ip link set {device} up; ip addr add {ADDRESS} dev {device}", check=True)
     toml = arm_toml(1, 31).replace("net0", device)
     # A bond finds its ports' links, and LACP its partner, a while later.
     run.vm.sh(f"for i in $(seq 100); do [ $(cat /sys/class/net/{device}/carrier) = 1 ] && break; "
@@ -147,3 +150,98 @@ def test_stack(series, nic, stack, kernel_of, scratch, record_property):
         said = check(run, record_property)
         assert said.ours[device], "no reply was read"
         assert f"path {device}: by {card}" in run.summary()
+
+
+@pytest.mark.matrix("Stacked devices")
+@pytest.mark.parametrize("series,nic", cells([("virtio-net-pci",)], ()))
+def test_failover_while_armed(series, nic, kernel_of, scratch, record_property):
+    """The active port loses its link: the path goes by the other one, and back."""
+    with stacked(scratch, kernel_of(series), nic, "active-backup") as run:
+        device = stack_up(run, "active-backup")
+        wait_card(run, "net0")
+        run.vm.set_link(0, up=False)
+        wait_card(run, "net1")
+        run.vm.set_link(0, up=True)
+        wait_card(run, "net0")
+        run.vm.set_link(0, up=False)
+        wait_card(run, "net1")
+        assert f"{device} leaves by net1" in run.vm.console()
+        assert f"{device} by net1" in run.vm.sh("dumpcast-arm status", check=True)[1]
+        run.vm.crash()
+        said = check(run, record_property)
+        assert said.ours[device] and f"path {device}: by net1" in run.summary()
+
+
+@pytest.mark.matrix("Stacked devices")
+@pytest.mark.parametrize("series,nic", cells([("virtio-net-pci",), ("e1000e",)], ()))
+def test_failover_during_the_dump(series, nic, kernel_of, scratch, record_property):
+    """Nobody runs the bond any more: the sender sees the link go, and takes the other port."""
+    with stacked(scratch, kernel_of(series), nic, "active-backup", rate_mib_s=4) as run:
+        device = stack_up(run, "active-backup")
+        run.vm.crash()
+        wait_part(run, 0.2)
+        run.vm.set_link(0, up=False)
+        said = check(run, record_property)
+        assert said.ours[device]
+        assert f"path {device}: net0 has no link, on by net1" in run.summary()
+
+
+@pytest.mark.matrix("Stacked devices")
+@pytest.mark.parametrize("series,nic", cells([("virtio-net-pci",)], ()))
+def test_bridge_port_that_changes_while_armed(series, nic, kernel_of, scratch, record_property):
+    """The relays move from behind one port of the bridge to behind the other."""
+    with stacked(scratch, kernel_of(series), nic, "bridge of two cards") as run:
+        device = stack_up(run, "bridge of two cards")
+        wait_card(run, "net0")
+        run.net.move_card(0, 1)
+        run.net.move_card(1, 0)
+        wait_card(run, "net1")
+        run.vm.crash()
+        said = check(run, record_property)
+        assert said.ours[device] and f"path {device}: by net1" in run.summary()
+
+
+NETWORKS = [(nic, how, v6) for nic in ("virtio-net-pci", "e1000e", "vmxnet3")
+            for how, v6 in (("multicast", "IPv4"), ("multicast", "IPv6"),
+                            ("unicast", "IPv4"), ("unicast", "IPv6"))]
+
+
+@pytest.mark.matrix("Network cards")
+@pytest.mark.parametrize("series,nic,how,family", cells(
+    NETWORKS, (("6.1", "virtio-net-pci", "unicast", "IPv6"),)))
+def test_jumbo_frames(series, nic, how, family, kernel_of, scratch, record_property):
+    """An MTU of 9000 from end to end."""
+    v6 = family == "IPv6"
+    with Scenario(scratch, kernel_of(series), [nic], 2, relay_count=2, mtu=9000, armed=False,
+                  relay_flags=[] if how == "multicast" else ["--group", "none", "--group6", "none"],
+                  ) as run:
+        where = [run.net.relay_address(relay.index, v6=v6) for relay in run.relays] \
+            if how == "unicast" else [GROUP6 if v6 else GROUP]
+        run.vm.sh(f"printf '%s' '{arm_toml(1, 31, group=JOIN.join(where))}' "
+                  ">/etc/dumpcast/arm.toml; dumpcast-arm arm", 120, check=True)
+        run.wait_armed()
+        wait_relays(run)
+        assert status(run)["symbol_bytes"] > 8000
+        run.crash()
+        said = check(run, record_property)
+        assert said.ours["net0"], "no reply was read"
+
+
+@pytest.mark.matrix("Network cards")
+@pytest.mark.parametrize("series,nic", cells([("virtio-net-pci",)], ()))
+def test_next_hop_that_changes_its_MAC(series, nic, kernel_of, scratch, record_property):
+    """A relay's address moves to another card while the host is armed: unicast follows it."""
+    with Scenario(scratch, kernel_of(series), [nic], 2, relay_count=2, armed=False,
+                  relay_flags=["--group", "none", "--group6", "none"]) as run:
+        relays = [run.net.relay_address(relay.index) for relay in run.relays]
+        run.vm.sh(f"printf '%s' '{arm_toml(1, 31, group=JOIN.join(relays))}' "
+                  ">/etc/dumpcast/arm.toml; dumpcast-arm arm", 120, check=True)
+        run.wait_armed()
+        wait_relays(run)
+        run.net.change_mac(0)
+        wait_until(lambda: "02:dc:00:00:00:aa" in run.vm.sh("cat /proc/net/arp")[1], 60,
+                   lambda: "the guest to learn the new MAC", 0.5)
+        time.sleep(6)  # the heartbeat looks at next hops every 5 s
+        run.vm.crash()
+        said = check(run, record_property)
+        assert said.ours["net0"], "no reply was read"

@@ -84,7 +84,7 @@ class Net:
         self.switch = f"{self.prefix}-sw"
         self._loss: dict[tuple[int, int], Loss] = {}
         self._replies_dropped: set[int] = set()
-        self._partner: subprocess.Popen | None = None  # of an aggregated link
+        self._helpers: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Net":
         if os.geteuid() != 0:
@@ -104,8 +104,9 @@ class Net:
 
     def remove(self) -> None:
         """Removes everything; harmless when called twice."""
-        stop(self._partner)
-        self._partner = None
+        for helper in self._helpers:
+            stop(helper)
+        self._helpers.clear()
         _remove(self.prefix)
 
     def relay_ns(self, relay: int) -> str:
@@ -148,24 +149,33 @@ class Net:
             if lacp:  # what one port of a switch's aggregator sends out, no other port does
                 self.run_in(self.switch, ["bridge", "link", "set", "dev", tap, "isolated", "on"])
         if lacp:
-            self._partner = self.spawn_in(self.switch, [sys.executable, "-m", "vmtest.lacp", *taps],
-                                          cwd=pathlib.Path(__file__).parent.parent)
+            self._helper("vmtest.lacp", *taps)
 
     def move_card(self, card: int, bridge: int) -> None:
         """Plugs a card into another bridge."""
         self._ip(self.switch, "link", "set", self.port(card).tap, "master",
                  f"{self.prefix}-b{bridge}")
 
-    def tag_card(self, vlan: int) -> None:
-        """Bridge 0 takes its cards' frames with this 802.1Q tag only, and sends them with it."""
-        listing = run(["ip", "-n", self.switch, "-o", "link", "show", "master",
-                       f"{self.prefix}-b0"]).stdout
-        for tap in [port.tap for port in self.ports() if f" {port.tap}:" in listing]:
-            tagged = f"{tap}.{vlan}"
+    def change_mac(self, relay: int, bridge: int = 0) -> None:
+        """The relay's leg gets another MAC, and tells its neighbours nothing."""
+        leg, namespace = f"leg{bridge}", self.relay_ns(relay)
+        self._ip(namespace, "link", "set", leg, "address", "02:dc:00:00:00:aa")
+
+    def tag_cards(self, vlan: int) -> None:
+        """The cards' bridges take their frames with this 802.1Q tag only, and send them with it."""
+        plain, inner = f"{self.prefix}-p", f"{self.prefix}-q"
+        taps = [port.tap for port in self.ports()]
+        for tap in taps:
             self._ip(self.switch, "link", "set", tap, "nomaster")
-            self._ip(self.switch, "link", "add", "link", tap, "name", tagged, "type", "vlan",
-                     "id", vlan)
-            self._ip(self.switch, "link", "set", tagged, "master", f"{self.prefix}-b0", "up")
+        self._ip(self.switch, "link", "add", plain, "mtu", self.mtu, "type", "veth", "peer", "name",
+                 inner, "mtu", self.mtu)
+        self._ip(self.switch, "link", "set", plain, "up")
+        self._ip(self.switch, "link", "set", inner, "master", f"{self.prefix}-b0", "up")
+        self._helper("vmtest.tagger", vlan, plain, *taps)
+
+    def _helper(self, module: str, *args: object) -> None:
+        self._helpers.append(self.spawn_in(self.switch, [sys.executable, "-m", module, *args],
+                                           cwd=pathlib.Path(__file__).parent.parent))
 
     def drop_replies(self, drop: bool, relays: Sequence[int] | None = None) -> None:
         """No way back: nothing a relay says in UDP leaves its namespace (gRPC still does)."""
