@@ -5,6 +5,7 @@
  */
 #include "dumpcast.h"
 #include "handover.h"
+#include "hot.h"
 
 #include <linux/lz4.h>
 #include <linux/module.h>
@@ -193,6 +194,8 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	host->stack = __vmalloc(DCAST_STACK_BYTES, GFP_KERNEL | __GFP_ZERO);
 	host->log = dcast_hold(host, DCAST_LOG_BYTES);
 	host->hot = dcast_hold(host, dcast_hot_bytes());
+	if (host->hot)
+		dcast_hot_prepare(host->hot, host->map);
 	host->notes_cap = dcast_notes_bytes();
 	host->notes = dcast_hold(host, host->notes_cap);
 	host->sock_rx = dcast_hold(host, DCAST_RX_BYTES);

@@ -41,7 +41,6 @@
 #define DCAST_ERROR_BYTES 96
 #define DCAST_STACK_BYTES (32 * 1024)
 #define DCAST_LOG_BYTES	  (256 * 1024)
-#define DCAST_HOT_PAGES	  8192
 #define DCAST_RX_BYTES	  9216
 
 struct elf_prstatus;
@@ -163,6 +162,7 @@ struct dcast_map {
 	u32 nr;
 	u64 bytes;
 	u64 text_start, text_end; /* kernel image, physical */
+	u64 code[2], data[2], bss[2]; /* parts of it: start and end */
 	struct dcast_range ranges[];
 };
 
@@ -282,11 +282,6 @@ void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window
 			  u8 cls[DCAST_MAX_WINDOW_PAGES]);
 int dcast_page_read(u64 pfn, void *dst);
 int dcast_phys_read(phys_addr_t paddr, void *dst, size_t len);
-
-/* hot.c: panic */
-size_t dcast_hot_bytes(void);
-void dcast_hot_find(struct dcast_hot *hot);
-void dcast_hot_classes(const struct dcast_hot *hot, u64 window, u8 cls[DCAST_MAX_WINDOW_PAGES]);
 
 /* notes.c */
 u32 dcast_notes_bytes(void);

@@ -122,12 +122,6 @@ invalid:
 	return link & 1 ? NULL : page;
 }
 
-/* The kernel's image, the memory map and what else was taken before the page allocator began. */
-static bool dcast_page_reserved(const struct page *page)
-{
-	return test_bit(PG_reserved, &page->flags);
-}
-
 static u8 dcast_page_class(u8 level, unsigned long pfn, const struct page *page)
 {
 	const struct page *head;
@@ -139,8 +133,9 @@ static u8 dcast_page_class(u8 level, unsigned long pfn, const struct page *page)
 	head = dcast_page_head(page, pfn, &order);
 	if (!head)
 		return 2;
-	if (dcast_page_slab(head) || dcast_page_reserved(head) || PageTable((struct page *)head))
-		return 1;
+	if (dcast_page_slab(head) || PageTable((struct page *)head) ||
+	    test_bit(PG_reserved, &head->flags))
+		return 2;
 	anon = (unsigned long)READ_ONCE(head->mapping) & PAGE_MAPPING_ANON;
 	cache = dcast_page_cache(head) && !anon;
 	if (anon || (order && dcast_page_hugetlb(head)))
@@ -185,7 +180,7 @@ static bool dcast_free_covers(unsigned long first, unsigned long pages)
 }
 
 /*
- * Class of every page of a window: 1..3, or DCAST_CLASS_EXCLUDED.
+ * Class of every page of a window: 2, 3, or DCAST_CLASS_EXCLUDED; class 1 is hot.c's.
  * Context: any; does not fault, allocate or lock.
  */
 void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window,

@@ -10,6 +10,7 @@
  */
 #include "dumpcast.h"
 #include "handover.h"
+#include "hot.h"
 
 #include <linux/io.h>
 #include <linux/lz4.h>

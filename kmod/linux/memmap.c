@@ -63,20 +63,30 @@ static int dcast_map_visit(struct resource *res, void *arg)
 	return 0;
 }
 
+static void dcast_map_part(const struct resource *res, const char *name, u64 part[2])
+{
+	if (!strcmp(res->name, name)) {
+		part[0] = res->start;
+		part[1] = res->end + 1;
+	}
+}
+
 /* "Kernel code", "... rodata", "... data", "... bss", "Crash kernel": children of System RAM. */
-static void dcast_map_named(struct dcast_map_walk *walk, u64 *text_start, u64 *text_end)
+static void dcast_map_named(struct dcast_map_walk *walk, struct dcast_map *map)
 {
 	struct resource *res, *child;
 
-	*text_start = ~0ull;
-	*text_end = 0;
+	map->text_start = ~0ull;
 	for (res = iomem_resource.child; res; res = res->sibling) {
 		for (child = res->child; child; child = child->sibling) {
 			if (!child->name)
 				continue;
 			if (!strncmp(child->name, "Kernel ", 7)) {
-				*text_start = min_t(u64, *text_start, child->start);
-				*text_end = max_t(u64, *text_end, child->end + 1);
+				map->text_start = min_t(u64, map->text_start, child->start);
+				map->text_end = max_t(u64, map->text_end, child->end + 1);
+				dcast_map_part(child, "Kernel code", map->code);
+				dcast_map_part(child, "Kernel data", map->data);
+				dcast_map_part(child, "Kernel bss", map->bss);
 			} else if (!strcmp(child->name, "Crash kernel") &&
 				   child->end - child->start > walk->hole.end - walk->hole.start) {
 				walk->hole.start = child->start;
@@ -95,13 +105,12 @@ int dcast_map_refresh(struct dcast_host *host)
 {
 	const unsigned long flags = IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY;
 	struct dcast_map_walk walk = {};
-	struct dcast_map *map, *old = host->map;
-	u64 text_start, text_end;
+	struct dcast_map *map, *old = host->map, image = {};
 	size_t bytes;
 
 	if (host->testing)
 		return 0;
-	dcast_map_named(&walk, &text_start, &text_end);
+	dcast_map_named(&walk, &image);
 	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
 	if (!walk.nr)
 		return -ENOENT;
@@ -111,8 +120,11 @@ int dcast_map_refresh(struct dcast_host *host)
 		return -ENOMEM;
 	walk.map = map;
 	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
-	map->text_start = text_start;
-	map->text_end = max(text_start, text_end);
+	map->text_start = image.text_start;
+	map->text_end = max(image.text_start, image.text_end);
+	memcpy(map->code, image.code, sizeof(map->code));
+	memcpy(map->data, image.data, sizeof(map->data));
+	memcpy(map->bss, image.bss, sizeof(map->bss));
 	if (old && old->nr == map->nr && !memcmp(old, map, struct_size(map, ranges, map->nr))) {
 		kvfree(map);
 		return 0;

@@ -9,6 +9,7 @@
  */
 #include "dumpcast.h"
 #include "handover.h"
+#include "hot.h"
 
 #include <linux/delay.h>
 #include <linux/kexec.h>
@@ -127,11 +128,11 @@ static int dcast_dump_begin(struct dcast_host *host)
 	run->log = host->log;
 	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
 	run->map = host->map;
-	dcast_hot_find(host->hot);
-	run->hot = host->hot;
 	memcpy(run->config.dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], DCAST_ID_BYTES);
 	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
 						    ktime_get_real_fast_ns());
+	dcast_hot_find(host->hot, run);
+	run->hot = host->hot;
 	run->notes = host->notes;
 	run->notes_len = dcast_notes_build(host, &host->regs, run->vmcoreinfo, run->vmcoreinfo_len,
 					   host->notes, host->notes_cap);

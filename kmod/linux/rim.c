@@ -5,6 +5,7 @@
  * Context: that of whoever calls the engine.
  */
 #include "dumpcast.h"
+#include "hot.h"
 
 #include <linux/lz4.h>
 #include <linux/net.h>
