@@ -99,7 +99,7 @@ void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned
 /* clang-format off */
 static const char *const dcast_allocators[] = {
 	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
-	"buddy", "free_one_page", "__free_pages",
+	"buddy", "free_one_page", "__free_pages", "iova", "iommu", "qi_submit", "fq_flush",
 #ifdef CONFIG_PREEMPT_RT
 	/* The caches of packets and their memory. */
 	"napi_", "skb", "page_frag",

@@ -7,6 +7,7 @@
 #include "crasher.h"
 
 #include <linux/console.h>
+#include <linux/dma-mapping.h>
 #include <linux/hrtimer.h>
 #include <linux/kallsyms.h>
 #include <linux/kernel.h>
@@ -131,6 +132,22 @@ static void work_stats(void)
 	dev_get_stats(crasher_card, &stats);
 }
 
+/* Maps more than the caches of addresses hold, so that the tree of them is asked. */
+static void work_dma(void)
+{
+	static dma_addr_t at[4 * BURST];
+	struct device *dev = crasher_card->dev.parent;
+	unsigned int i;
+
+	if (!strcmp(dev->bus->name, "virtio"))
+		dev = dev->parent;
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		at[i] = dma_map_page(dev, ZERO_PAGE(0), 0, PAGE_SIZE, DMA_TO_DEVICE);
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		if (!dma_mapping_error(dev, at[i]))
+			dma_unmap_page(dev, at[i], PAGE_SIZE, DMA_TO_DEVICE);
+}
+
 static void work_console(void)
 {
 	pr_emerg("something to write\n");
@@ -165,6 +182,8 @@ static const struct held {
 	  .callers = "raw_spin_rq_unlock try_to_wake_up ttwu_queue __schedule" },
 	{ "driver", .work = work_stats, .where = "unlock",
 	  .callers = "e1000e_get_stats64 e1000_get_stats64 virtnet_stats" },
+	{ "iommu", .work = work_dma, .where = "unlock",
+	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
 	{ "uart", .work = work_console, .where = "unlock",
 	  .callers = "serial8250_console_write uart_port_unlock_irqrestore" },
 	/* A record of the log that is reserved and never finished. */
