@@ -91,6 +91,7 @@ static int dcast_heartbeat_thread(void *arg)
 		WRITE_ONCE(host->wanted, false);
 		if (dcast_now_ns() >= map_ns) {
 			dcast_map_refresh(host);
+			dcast_watchdogs_find(host);
 			map_ns = dcast_now_ns() + DCAST_REFRESH_NS;
 		}
 		if (dcast_heartbeat_receive(host, NULL))
