@@ -111,6 +111,7 @@ static void dcast_host_free(struct dcast_host *host)
 {
 	unsigned int i;
 
+	dcast_watchdogs_let_go(host);
 	dcast_run_free(host, host->armed);
 	dcast_run_free(host, host->panic);
 	for (i = 0; i < host->nr_paths; i++) {
@@ -191,7 +192,7 @@ static int dcast_arm_paths(struct dcast_host *host)
 
 static int dcast_arm_buffers(struct dcast_host *host)
 {
-	host->stack = __vmalloc(DCAST_STACK_BYTES, GFP_KERNEL | __GFP_ZERO);
+	host->stack = __vmalloc(DCAST_STACK_BYTES, GFP_KERNEL);
 	host->log = dcast_hold(host, DCAST_LOG_BYTES);
 	host->hot = dcast_hold(host, dcast_hot_bytes());
 	if (host->hot)
@@ -205,6 +206,7 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	if (!host->stack || !host->log || !host->hot || !host->notes || !host->sock_rx ||
 	    !host->panic || !host->armed)
 		return -ENOMEM;
+	memset(host->stack, DCAST_STACK_FILL, DCAST_STACK_BYTES);
 	return dcast_handover_alloc(host);
 }
 

@@ -7,7 +7,7 @@
  *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
  *   path.c cards.c carrier.c iommu.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
- *   probe.c                                 what stopped processors hold
+ *   probe.c watchdog.c                      what stopped processors hold; what would reset us
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
  *   rim.c panic.c                           the engine's world; the panic hook
@@ -37,12 +37,15 @@
 #define DCAST_MAX_TARGETS 16 /* next hops of one path */
 #define DCAST_MAX_CARDS	  8  /* that one path can leave by */
 #define DCAST_MAX_IRQS	  16 /* interrupts of one card that are looked at */
+#define DCAST_MAX_WATCHDOGS 4
 #define DCAST_NAME_BYTES  32
 #define DCAST_ERROR_BYTES 96
 #define DCAST_STACK_BYTES (32 * 1024)
+#define DCAST_STACK_FILL  0x5a
 #define DCAST_LOG_BYTES	  (256 * 1024)
 #define DCAST_RX_BYTES	  9216
 
+struct device;
 struct elf_prstatus;
 struct virtio_device;
 struct dcast_handover;
@@ -221,6 +224,8 @@ struct dcast_host {
 	u64 started_ns, talked_ns, probed_ns;
 	bool may_receive, may_wake, zones_usable;
 	unsigned int entry_count; /* preemption count when the hook was entered */
+	struct device *watchdogs[DCAST_MAX_WATCHDOGS]; /* changed by the heartbeat */
+	u64 fed_ns[DCAST_MAX_WATCHDOGS];
 	u8 rx_head[128];
 	u8 rx_payload[DCAST_RX_BYTES] __aligned(8);
 
@@ -367,6 +372,11 @@ bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 void dcast_probe_begin(struct dcast_host *host, unsigned int count);
 bool dcast_probe_rx_safe(struct dcast_host *host);
 void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count);
+
+/* watchdog.c */
+void dcast_watchdogs_find(struct dcast_host *host);
+void dcast_watchdogs_let_go(struct dcast_host *host);
+unsigned int dcast_watchdogs_feed(struct dcast_host *host, u64 now);
 
 /* rim.c */
 void dcast_rim_init(struct dcast_run *run, bool sockets);

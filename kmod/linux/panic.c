@@ -157,6 +157,17 @@ static int dcast_dump_begin(struct dcast_host *host)
 	return 0;
 }
 
+/* How deep the hook's own stack was used: what was never written still holds its filling. */
+static unsigned int dcast_stack_used(const struct dcast_host *host)
+{
+	const u8 *bottom = host->stack;
+	unsigned int untouched = 0;
+
+	while (untouched < DCAST_STACK_BYTES && bottom[untouched] == DCAST_STACK_FILL)
+		untouched++;
+	return DCAST_STACK_BYTES - untouched;
+}
+
 static void dcast_dump_report(struct dcast_host *host)
 {
 	const struct dcast_sender *s = &host->panic->sender;
@@ -174,6 +185,7 @@ static void dcast_dump_report(struct dcast_host *host)
 	}
 	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks,
 		 stats->repeat_symbols);
+	pr_emerg("stack: %u of %u bytes used\n", dcast_stack_used(host), DCAST_STACK_BYTES);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
 		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
 		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),
@@ -202,6 +214,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		sent = dcast_sender_step(s, now);
 		dcast_poll_all(host);
 		touch_nmi_watchdog();
+		dcast_watchdogs_feed(host, now);
 		if (now - host->talked_ns >= DCAST_TALK_NS)
 			dcast_talk(host, now);
 		if (!sent)

@@ -15,6 +15,9 @@
 #include <linux/utsname.h>
 #include <asm/pgtable.h>
 
+/* Unfinished records in a row that are passed over: each processor may have left a few. */
+#define DCAST_LOG_UNFINISHED 64
+
 /*
  * The text of the vmcoreinfo note, with the time of the crash appended as the kernel does
  * for a crash kernel. Bytes written, without a terminating zero.
@@ -39,18 +42,46 @@ u32 dcast_vmcoreinfo_text(char *out, u32 cap, u64 crash_unix_ns)
 }
 
 /*
+ * Records behind one that was never finished, since its writer was stopped: there a reader of
+ * the log stops for ever, and what comes after it is what the panic said. Bytes written.
+ */
+static u32 dcast_log_after(u64 seq, char *out, u32 cap)
+{
+	struct kmsg_dump_iter iter = { .cur_seq = seq };
+	unsigned int unfinished = 0;
+	u32 used = 0;
+	size_t len;
+
+	while (unfinished < DCAST_LOG_UNFINISHED && used < cap) {
+		if (kmsg_dump_get_line(&iter, false, out + used, cap - used, &len)) {
+			used += len;
+			unfinished = 0;
+		} else {
+			iter.cur_seq++;
+			unfinished++;
+		}
+	}
+	return used;
+}
+
+/*
  * The newest records of the kernel log that fit, as text, oldest first.
  * Context: any; the log buffer is read without locks.
  */
 u32 dcast_log_capture(char *out, u32 cap)
 {
 	struct kmsg_dump_iter iter;
+	u32 after;
 	size_t len = 0;
 
 	kmsg_dump_rewind(&iter);
-	if (!kmsg_dump_get_buffer(&iter, false, out, cap, &len))
-		return 0;
-	return len;
+	/* The end is read first and kept at the end, so that it is what has room for sure. */
+	after = dcast_log_after(iter.next_seq, out, cap / 2);
+	memmove(out + cap - after, out, after);
+	if (!kmsg_dump_get_buffer(&iter, false, out, cap - after, &len))
+		len = 0;
+	memmove(out + len, out + cap - after, after);
+	return len + after;
 }
 
 /*

@@ -104,8 +104,10 @@ class Crashed:
     """A guest that came to its end, and what there is of it."""
 
     run: Scenario
-    said: words.Report
     core: KdumpCore
+
+    def said(self) -> words.Report:
+        return words.report(self.run.vm.console())
 
     def where(self, cpu: int) -> str:
         """The symbol that a processor's saved program counter is in."""
@@ -125,18 +127,15 @@ def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
         run.vm.crash(way.how)
     else:
         run.vm.shell.send(way.how)
-    run.vm.wait_console("dumpcast: sending dump", 240)
+    # Not the console: it may be what is stuck.
     dumps = run.wait_sealed()
     run.vm.wait_reset()
-    console = run.vm.console()
-    said = words.report(console)
-    print(f"{said}\n{run.summary()}")
-    assert re.search(way.says, console), console[-5000:]
+    print(run.summary())
     for dump in dumps:
         assert dump["blocks_held"] == dump["blocks_expected"] != "0"
     core, _ = judge.dump_equals_memory(run)
     assert re.search(way.says, run.log())
-    return Crashed(run, said, core)
+    return Crashed(run, core)
 
 
 def guest(scratch, kernel, nic) -> Scenario:
@@ -147,8 +146,7 @@ def guest(scratch, kernel, nic) -> Scenario:
 @pytest.mark.parametrize("series,nic,way", cells(WAYS))
 def test_way_to_die(series, nic, way, kernel_of, scratch):
     with guest(scratch, kernel_of(series), nic) as run:
-        crashed = crash(run, way.crasher, way)
-        assert crashed.said.committed and crashed.said.relays_done == 2
+        check_committed(crash(run, way.crasher, way).said())
 
 
 @pytest.mark.matrix("Ways to die")
@@ -157,8 +155,7 @@ def test_panic_in_the_driver(series, nic, place, kernel_of, scratch):
     """A timer would call the driver anyway: frames of the relays' heartbeats come in, and leave."""
     way = Way(place, "", "crasher: asked for")
     with guest(scratch, kernel_of(series), nic) as run:
-        crashed = crash(run, f"die=panic at={DRIVER[place][nic]}", way)
-        assert crashed.said.committed and crashed.said.relays_done == 2
+        check_committed(crash(run, f"die=panic at={DRIVER[place][nic]}", way).said())
 
 
 @pytest.mark.matrix("Held for ever by another processor")
@@ -181,11 +178,20 @@ def test_held_by_itself(series, nic, what, kernel_of, scratch):
                          Way(what, "", "crasher: asked for")), what)
 
 
+def check_committed(said: words.Report) -> None:
+    assert said.committed and said.relays_done == 2
+
+
 def check_held(crashed: Crashed, what: str) -> None:
+    if what == "log_record" and crashed.run.kernel.series == "6.1":
+        # The console's reader stops there, too; what was dumped of the log does not.
+        assert "crasher: asked for" not in crashed.run.vm.console()
+        return
+    said = crashed.said()
     if what in SILENT:
         # Receiving would refill the card's ring with that lock, and never come back.
-        assert crashed.said.ours["net0"] == 0 and not crashed.said.committed
+        assert said.ours["net0"] == 0 and not said.committed
     else:
-        assert crashed.said.committed and crashed.said.relays_done == 2
+        check_committed(said)
     broken = "its lock was broken" in crashed.run.summary()
     assert broken == (what in ("tx", "frozen"))

@@ -12,10 +12,12 @@
 #define HOLDING_CPU 1
 
 extern struct net_device *crasher_card;
+/* Set by who is to die, when nothing else can run on its processor. */
+extern bool crasher_ready;
 /* Set by who holds, when it holds; the dying one waits for it. */
 extern bool crasher_held;
 
-/* Begins a kthread bound to cpu. 0 or negative. */
+/* Begins a real-time kthread bound to cpu. 0 or negative. */
 int crasher_start(int (*run)(void *arg), void *arg, unsigned int cpu);
 /* For ever, with interrupts off, having said that it holds. */
 void crasher_stuck(void);

@@ -249,6 +249,8 @@ static int probes_begin(void)
 
 static int holder_run(void *arg)
 {
+	while (!smp_load_acquire(&crasher_ready))
+		schedule_timeout_interruptible(1);
 	if (wanted->sleeping)
 		wanted->sleeping();
 	if (!wanted->work) {

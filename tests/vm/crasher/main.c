@@ -6,6 +6,7 @@
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 
 static char *die = "panic";
 module_param(die, charp, 0444);
@@ -35,7 +36,7 @@ module_param_cb(go, &go_ops, NULL, 0200);
 MODULE_PARM_DESC(go, "written when it is time");
 
 struct net_device *crasher_card;
-bool crasher_held;
+bool crasher_ready, crasher_held;
 
 static crasher_die_fn *way;
 static atomic_t dying = ATOMIC_INIT(0);
@@ -55,6 +56,7 @@ int crasher_start(int (*run)(void *arg), void *arg, unsigned int cpu)
 	if (IS_ERR(task))
 		return PTR_ERR(task);
 	kthread_bind(task, cpu);
+	sched_set_fifo(task);
 	wake_up_process(task);
 	return 0;
 }
@@ -76,19 +78,10 @@ static int dier(void *arg)
 		pr_err("hold=%s own=1: %d\n", hold, err);
 		return err;
 	}
-	while (!smp_load_acquire(&crasher_held)) {
-		if (own || irqs_disabled())
-			cpu_relax();
-		else
-			schedule_timeout_interruptible(1);
-	}
-	if (at[0]) {
-		at_probe.symbol_name = at;
-		err = register_kprobe(&at_probe);
-		if (err)
-			pr_err("at=%s: %d\n", at, err);
-		return err;
-	}
+	/* From now on nobody else runs here, to wait for the processor that is stuck. */
+	smp_store_release(&crasher_ready, true);
+	while (!smp_load_acquire(&crasher_held))
+		cpu_relax();
 	way();
 	return 0;
 }
@@ -97,12 +90,17 @@ static int go(const char *value, const struct kernel_param *param)
 {
 	int err = 0;
 
+	if (at[0]) {
+		at_probe.symbol_name = at;
+		err = register_kprobe(&at_probe);
+		if (err)
+			pr_err("at=%s: %d\n", at, err);
+	}
 	if (!strcmp(hold, "none"))
-		crasher_held = true;
-	else if (!own)
+		smp_store_release(&crasher_held, true);
+	else if (!err && !own)
 		err = crasher_hold_other(hold);
-	/* Last, since this thread may be on that processor. */
-	if (!err && way)
+	if (!err && way && !at[0])
 		err = crasher_start(dier, NULL, DYING_CPU);
 	return err;
 }

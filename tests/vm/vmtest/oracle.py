@@ -173,9 +173,15 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
     frames = {pfn for pfn, got in differing.items()
               if FRAME.search(got) or FRAME.search(memory.image.page(pfn))}
     packets = frames | memory.pages_of("held ")
+    def points(page: bytes) -> bool:
+        return any(packets.intersection(memory.pages_pointed_at(word))
+                   for word in struct.unpack("<512Q", page))
+
     pointing = {pfn for pfn, got in differing.items()
-                if any(packets.intersection(memory.pages_pointed_at(word)) for page in
-                       (got, memory.image.page(pfn)) for word in struct.unpack("<512Q", page))}
+                if points(got) or points(memory.image.page(pfn))}
+    # A ring's indexes lie behind its addresses, which may be the same again after a whole turn.
+    before = {pfn - 1 for pfn in differing if pfn - 1 in memory.classes}
+    pointing |= {pfn for pfn in before - set(differing) if points(memory.image.page(pfn))}
     # A frame may lie in a page that was not dumped, or was after it had come.
     holds_frame = functools.cache(
         lambda pfn: pfn in memory.classes and bool(FRAME.search(memory.image.page(pfn))))

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -24,8 +25,8 @@ from typing import Sequence
 
 from .kernels import Kernel
 from .memory import PAGE, MemoryImage, Range
-from .net import Net
-from .util import HarnessError, spawn, stop, wait_until
+from .net import STATE, Net
+from .util import HarnessError, one_of, spawn, stop, wait_until
 
 # QEMU's device name -> the guest's modules for it.
 NIC_MODULES = {
@@ -169,10 +170,13 @@ class Vm:
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.console_path = self.workdir / "console.log"
         self.process: subprocess.Popen | None = None
+        self._place = contextlib.ExitStack()
         self.qmp: Qmp
         self.shell: Shell
 
     def __enter__(self) -> "Vm":
+        # An emulated processor takes a real one: with more machines than that, all time out.
+        self._place.enter_context(one_of(os.cpu_count() or 1, STATE.with_name("dumpcast-vmtest-machines")))
         try:
             self._start()
         except BaseException:
@@ -194,6 +198,7 @@ class Vm:
         if hasattr(self, "_console_writer"):
             self._console_writer.join(10)
             self._console_socket.close()
+        self._place.close()
 
     def kill(self) -> None:
         """SIGKILL to QEMU: as if somebody pulled the guest's plug. The console log stays."""

@@ -109,6 +109,22 @@ def locked(path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_of(count: int, folder: pathlib.Path) -> Iterator[None]:
+    """Waits for one of count places, shared by everybody on the machine, and holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        handles = [stack.enter_context(open(folder / f"place-{index}", "w", encoding="ascii"))
+                   for index in range(count)]
+        while True:
+            for handle in handles:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    yield
+                    return
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
 def scratch_dir(prefix: str = "dumpcast-vm-") -> Iterator[pathlib.Path]:
     """A temporary folder in $DUMPCAST_TMP or the system's; removed at the end."""
     base = os.environ.get("DUMPCAST_TMP") or None

@@ -27,7 +27,10 @@ def percent(console: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The last lines of a dump. frames_in and ours: by path name, what came in and was for us."""
+    """The last lines of a dump. packets and ours: by path name, what left, and what came for us.
+
+    stack: bytes of the hook's own stack that were used at most.
+    """
 
     committed: bool
     relays_done: int
@@ -37,6 +40,7 @@ class Report:
     sent_again: int
     packets: dict[str, int]
     ours: dict[str, int]
+    stack: int
 
 
 def report(console: str) -> Report:
@@ -45,8 +49,9 @@ def report(console: str) -> Report:
                      r"(not )?committed", console)
     replies = re.search(r"dumpcast: replies: (\d+) NAKs?, (\d+) symbols sent again", console)
     paths = re.findall(r"dumpcast: path (\S+): (\d+) packets, .*, (\d+) for us", console)
-    if not (done and replies and paths):
+    stack = re.search(r"dumpcast: stack: (\d+) of \d+ bytes used", console)
+    if not (done and replies and paths and stack):
         raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
     return Report(done[4] is None, int(done[2]), int(done[3]), int(done[1]), int(replies[1]),
                   int(replies[2]), {name: int(sent) for name, sent, _ in paths},
-                  {name: int(ours) for name, _, ours in paths})
+                  {name: int(ours) for name, _, ours in paths}, int(stack[1]))
