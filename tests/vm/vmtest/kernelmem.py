@@ -23,6 +23,8 @@ from .util import HarnessError
 
 KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map, arch/x86/include/asm/page_64_types.h
 
+KERNEL_HALF = 1 << 63
+
 # dump level bits, as makedumpfile's -d
 ZERO, CACHE, CACHE_PRIVATE, USER, FREE = 1, 2, 4, 8, 16
 LEVEL_OF_CLASS = {"zero": ZERO, "cache": CACHE, "cache-private": CACHE_PRIVATE, "user": USER,
@@ -257,6 +259,33 @@ class KernelMemory:
 
     # Names.
 
+    def _slab_cache(self, pfn: int) -> str | None:
+        """The name of the cache that a slab page belongs to, as far as it can be found.
+
+        Neither struct slab nor struct kmem_cache is in vmcoreinfo: the cache is the third or the
+        first word behind the flags (since 6.2), and somewhere in it is a pointer to its name.
+        """
+        raw = self._page_structs.get(pfn)
+        if raw is not None and struct.unpack_from(
+                "<Q", raw, self._number("OFFSET(page.compound_head)"))[0] & 1:
+            link, = struct.unpack_from("<Q", raw, self._number("OFFSET(page.compound_head)"))
+            raw = self._page_structs.get((link - 1 - self._vmemmap) // self._number("SIZE(page)"))
+        if raw is None or self.classes.get(pfn) != "kernel":
+            return None
+        for at in (8, 24):
+            cache = self._read_or_none(struct.unpack_from("<Q", raw, at)[0], 32 * 8)
+            for word in struct.unpack("<32Q", cache) if cache else ():
+                name = re.match(rb"([a-z][\w:.-]{3,40})\0", self._read_or_none(word, 48) or b"")
+                if word > KERNEL_HALF and name:
+                    return name[1].decode()
+        return None
+
+    def _read_or_none(self, address: int, size: int) -> bytes | None:
+        where = self.translate(address) if address > KERNEL_HALF else None
+        if where is None or where % PAGE + size > PAGE or not self.image.has(where, size):
+            return None
+        return self.image.read(where, size)
+
     def describe(self, pfn: int, changed: Sequence[int] = ()) -> str:
         """What a page is, for people: symbols, who mapped it, or its class.
 
@@ -269,6 +298,9 @@ class KernelMemory:
         if index >= 0 and image[index][0] <= pfn * PAGE < image[index][1]:
             words.append(self._symbols_in(pfn, changed))
         words += self._mapped.get(pfn, [])
+        cache = self._slab_cache(pfn)
+        if cache:
+            words.append(f"slab {cache}")
         if not words:
             words.append(self.classes.get(pfn, "not RAM"))
         raw = self._page_structs.get(pfn)
