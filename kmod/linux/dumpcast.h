@@ -148,6 +148,8 @@ struct dcast_path {
 	u64 frozen_since_ns;
 	u64 progress_ns; /* when the driver last took a packet */
 	u64 switched_ns; /* when the card in use was chosen */
+	const char *state; /* why it takes nothing, as it was said; NULL: it does */
+	unsigned int changes;
 	u64 poll_ns;
 	u64 tx_frames, tx_busy, locks_broken, switches;
 	u64 rx_frames, rx_ours, rx_skipped;
@@ -361,6 +363,7 @@ bool dcast_tx_idle(const struct dcast_path *path);
 bool dcast_path_usable(const struct dcast_path *path);
 /* False when a queue's lock is held: polling the driver could wait for it. */
 bool dcast_tx_locks_free(struct dcast_path *path, struct dcast_card *card);
+void dcast_tx_watch(struct dcast_path *path, u64 now);
 /* Whether the driver should let go of packets soon. */
 bool dcast_tx_short(const struct dcast_path *path);
 

@@ -255,6 +255,7 @@ void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 	if (!path->cards || (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path)))
 		return;
 	path->poll_ns = now;
+	dcast_tx_watch(path, now);
 	if (dcast_probe_rx_safe(host))
 		budget = DCAST_RX_BUDGET;
 	else

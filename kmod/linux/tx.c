@@ -18,6 +18,9 @@
 /* The best card is tried again. */
 #define DCAST_CARD_BACK_NS (1 * NSEC_PER_SEC)
 #define DCAST_SAY_SWITCHES 4
+/* When the console hears of it; the engine has passed by the path before. */
+#define DCAST_STUCK_NS	  (20 * NSEC_PER_MSEC)
+#define DCAST_SAY_CHANGES 8
 
 static u32 dcast_ring_index(const struct dcast_path *path, u32 index)
 {
@@ -340,6 +343,34 @@ void dcast_tx_flush(struct dcast_path *path)
 		path->progress_ns = dcast_now_ns();
 	}
 	HARD_TX_UNLOCK(dev, txq);
+}
+
+/*
+ * Says on the console when the path stops taking packets, and when it does again.
+ * Context: panic.
+ */
+void dcast_tx_watch(struct dcast_path *path, u64 now)
+{
+	const struct dcast_card *card = dcast_path_card(path);
+	const char *state = NULL;
+
+	if (!card)
+		return;
+	if (!dcast_path_usable(path))
+		state = "has no link";
+	else if (dcast_ring_free(path, path->tail))
+		state = NULL;
+	else if (now - path->progress_ns >= DCAST_STUCK_NS)
+		state = "takes nothing";
+	else
+		return;
+	if (path->state == state)
+		return;
+	path->state = state;
+	if (path->changes++ < DCAST_SAY_CHANGES)
+		pr_emerg("path %s: %s %s, %llu ms after its last packet\n", path->set.name,
+			 card->dev->name, state ?: "works again",
+			 (now - path->progress_ns) / NSEC_PER_MSEC);
 }
 
 /* See dumpcast.h. The packet after the last is the one that the driver has had for longest. */

@@ -6,12 +6,13 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
+import sys
 import time
 
 import pytest
 
 from test_cut import wait_part
-from vmtest import judge, kernels, words
+from vmtest import build, judge, kernels, util, words
 from vmtest.scenario import GROUP, GROUP6, Scenario, arm_toml
 from vmtest.util import wait_until
 
@@ -244,4 +245,105 @@ def test_next_hop_that_changes_its_MAC(series, nic, kernel_of, scratch, record_p
         time.sleep(6)  # the heartbeat looks at next hops every 5 s
         run.vm.crash()
         said = check(run, record_property)
+        assert said.ours["net0"], "no reply was read"
+
+
+IOMMU = ("-device", "intel-iommu,intremap=off")
+# A card's model, and what makes it go through the IOMMU.
+TRANSLATED = {"virtio-net-pci": "virtio-net-pci,disable-legacy=on,iommu_platform=on",
+              "e1000e": "e1000e"}
+HOLD_IOVA = "strict, its lock held for ever"
+
+
+@pytest.mark.matrix("Network cards")
+@pytest.mark.parametrize("series,nic,iommu", cells(
+    [(nic, how) for how in ("strict", "lazy", HOLD_IOVA) for nic in TRANSLATED], ()))
+def test_iommu(series, nic, iommu, kernel_of, scratch, record_property):
+    """Every packet has to be mapped for the card; the sender's are before anything happens."""
+    kernel = kernel_of(series)
+    strict = iommu.startswith("strict")
+    with Scenario(scratch, kernel, [TRANSLATED[nic]], 2, relay_count=2, devices=IOMMU,
+                  guest_kmods=[build.crasher(kernel)],
+                  cmdline=f"intel_iommu=on iommu.passthrough=0 iommu.strict={int(strict)}") as run:
+        device = run.vm.sh("d=$(readlink -f /sys/class/net/net0/device); "
+                           "[ -e $d/iommu_group ] || d=${d%/*}; echo $d", check=True)[1].strip()
+        kind = run.vm.sh(f"cat {device}/iommu_group/type", check=True)[1].strip()
+        assert kind == ("DMA" if strict else "DMA-FQ"), kind
+        if iommu == HOLD_IOVA:
+            run.vm.sh("modprobe crasher dev=net0 die=panic hold=iommu", check=True)
+            run.vm.shell.send("echo 1 >/sys/module/crasher/parameters/go")
+            run.vm.wait_console("iommu is held in")
+            run.wait_sealed()
+            run.vm.wait_reset()
+            said = words.report(run.vm.console())
+            print(f"{said}\n{run.summary()}")
+            # A driver that receives maps buffers, and would wait for that lock.
+            assert not said.ours["net0"] and not said.committed
+            record_property("cell", "no replies read")
+            return
+        run.crash()
+        said = check(run, record_property)
+        assert said.ours["net0"], "no reply was read"
+
+
+# What the card's guest does before it panics.
+XDP_PASS = """
+__attribute__((section("xdp"), used)) int pass(void *ctx) { return 2; /* XDP_PASS */ }
+char license[] __attribute__((section("license"), used)) = "GPL";
+"""
+STATES = {
+    "GRO on": ["ethtool -K net0 gro on"],
+    "GRO off": ["ethtool -K net0 gro off"],
+    "RPS and RFS": ["echo 3 >/sys/class/net/net0/queues/rx-0/rps_cpus",
+                    "echo 4096 >/proc/sys/net/core/rps_sock_flow_entries",
+                    "echo 4096 >/sys/class/net/net0/queues/rx-0/rps_flow_cnt"],
+    "XDP generic": ["ip link set dev net0 xdpgeneric obj /pass.o sec xdp"],
+    "XDP native": ["ip link set dev net0 xdpdrv obj /pass.o sec xdp"],
+}
+NATIVE_XDP = ("virtio-net-pci",)  # virtio needs two queues for it
+STATE_CELLS = [(nic, state) for state in STATES for nic in ("virtio-net-pci", "e1000e", "vmxnet3")
+               if state != "XDP native" or nic in NATIVE_XDP]
+
+
+def xdp_program(folder: pathlib.Path) -> pathlib.Path:
+    (folder / "pass.c").write_text(XDP_PASS, encoding="ascii")
+    util.run(["clang-14", "-O2", "-target", "bpf", "-c", folder / "pass.c", "-o", folder / "pass.o"])
+    return folder / "pass.o"
+
+
+@pytest.mark.matrix("Network cards")
+@pytest.mark.parametrize("series,nic,state", cells(STATE_CELLS, ()))
+def test_state(series, nic, state, kernel_of, scratch, record_property):
+    files = {"/pass.o": xdp_program(scratch)} if "XDP" in state else {}
+    with Scenario(scratch, kernel_of(series), [nic], 2, relay_count=2, guest_binaries=TOOLS,
+                  guest_files=files, queues=4 if state == "XDP native" else 1) as run:
+        for command in STATES[state]:
+            run.vm.sh(command, check=True)
+        run.wait_armed()
+        wait_relays(run)
+        run.crash()
+        said = check(run, record_property)
+        assert said.ours["net0"], "no reply was read"
+
+
+@pytest.mark.matrix("Network cards")
+@pytest.mark.parametrize("series,nic,state", cells(
+    [(nic, "traffic both ways") for nic in ("virtio-net-pci", "e1000e", "vmxnet3", "rtl8139")], ()))
+def test_traffic(series, nic, state, kernel_of, scratch, record_property):
+    """Strangers' packets fill both rings when the host panics, and keep coming for 20 s."""
+    flood = ("import socket,time,sys;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);"
+             "e=time.monotonic()+20\n"
+             "while time.monotonic()<e:\n for _ in range(20): s.sendto(bytes(1400),(sys.argv[1],9))\n"
+             " time.sleep(.002)")
+    with Scenario(scratch, kernel_of(series), [nic], 2, relay_count=2) as run:
+        there, here = run.net.relay_address(0), run.net.guest_address(0)
+        run.vm.sh("for i in 1 2; do (timeout 60 sh -c 'while :; do head -c 64000 /dev/zero | "
+                  f"nc -u -w 1 {there} 9; done' >/dev/null 2>&1 &); done")
+        stranger = run.net.spawn_in(run.net.relay_ns(1), [sys.executable, "-c", flood, here])
+        try:
+            time.sleep(1)
+            run.crash()
+            said = check(run, record_property)
+        finally:
+            util.stop(stranger)
         assert said.ours["net0"], "no reply was read"

@@ -34,4 +34,7 @@ int crasher_hold_other(const char *name);
 int crasher_trap_begin(void);
 int crasher_fault_begin(unsigned int step);
 
+/* reset.c: in which step of the hook the card is reset */
+int crasher_reset_begin(unsigned int at);
+
 #endif

@@ -75,6 +75,13 @@ static void hold_rtnl(void)
 	rtnl_lock();
 }
 
+/* As if the processor was stopped between taking the card down and up again. */
+static void hold_closed(void)
+{
+	rtnl_lock();
+	dev_close(crasher_card);
+}
+
 static void hold_console(void)
 {
 	console_lock();
@@ -168,6 +175,7 @@ static const struct held {
 	{ "zones", NULL, hold_zones },
 	{ "printk", NULL, hold_printk },
 	{ "rtnl", hold_rtnl },
+	{ "closed", hold_closed },
 	{ "console", hold_console },
 	{ "rcu", hold_rcu },
 	{ "slab", .work = work_skbs, .where = "unlock",

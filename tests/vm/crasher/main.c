@@ -29,6 +29,9 @@ MODULE_PARM_DESC(trap, "say which allocators and lock slow paths the hook gets t
 static uint fault;
 module_param(fault, uint, 0444);
 MODULE_PARM_DESC(fault, "a fault in this step of the hook; 0: none");
+static uint reset;
+module_param(reset, uint, 0444);
+MODULE_PARM_DESC(reset, "the card is reset in this step of the hook; 0: never");
 
 static int go(const char *value, const struct kernel_param *param);
 static const struct kernel_param_ops go_ops = { .set = go };
@@ -122,6 +125,8 @@ static int __init crasher_init(void)
 	err = trap ? crasher_trap_begin() : 0;
 	if (!err && fault)
 		err = crasher_fault_begin(fault);
+	if (!err && reset)
+		err = crasher_reset_begin(reset);
 	return err;
 }
 module_init(crasher_init);

@@ -37,7 +37,6 @@ NIC_MODULES = {
     "rtl8139": ("8139cp",),
 }
 
-
 def _model(nic: str) -> str:
     return nic.partition(",")[0]
 
@@ -371,7 +370,8 @@ class Vm:
         for index, nic in enumerate(self.nics):
             port = self.net.port(index)
             queues = self.net.queues
-            backend = f"tap,id=net{index},ifname={port.tap},script=no,downscript=no"
+            backend = (f"tap,id=net{index},ifname={port.tap},script=no,downscript=no,"
+                       f"sndbuf={self.net.send_buffer}")
             card = f"{nic},id=nic{index},netdev=net{index},mac={port.mac},romfile="
             if queues > 1:
                 backend += f",queues={queues},vhost=off"

@@ -13,24 +13,29 @@ import struct
 import sys
 
 ALL, VLAN = 0x0003, 0x8100
-SOL_PACKET, PACKET_AUXDATA = 263, 8
+SOL_PACKET, PACKET_AUXDATA, PACKET_VNET_HDR = 263, 8, 15
+SO_RCVBUFFORCE = 33
 # struct tpacket_auxdata of linux/if_packet.h: the kernel takes the tag out of the frame.
 AUXDATA = struct.Struct("=IIIHHHH")
 VLAN_VALID = 0x10
+# struct virtio_net_hdr in front of every frame: checksums that are still to be made stay so.
+OFFLOAD = struct.Struct("=BBHHHH")
+NEEDS_CSUM, TAG_BYTES = 1, 4
 BUFFER_BYTES = 64 << 20
 
 
 def open_link(name: str) -> socket.socket:
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL))
     link.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-    link.setsockopt(socket.SOL_SOCKET, 33, BUFFER_BYTES)  # SO_RCVBUFFORCE
+    link.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+    link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
     link.bind((name, ALL))
     return link
 
 
 def receive(link: socket.socket) -> tuple[bytes, int | None] | None:
-    """A frame without tag and its VLAN; None for what the machine itself sent."""
-    frame, extra, _, (_, _, kind, *_) = link.recvmsg(65536, 64)
+    """A frame (behind OFFLOAD) without tag and its VLAN; None for what the machine itself sent."""
+    frame, extra, _, (_, _, kind, *_) = link.recvmsg(1 << 17, 64)
     if kind == socket.PACKET_OUTGOING:
         return None
     for level, what, data in extra:
@@ -39,6 +44,17 @@ def receive(link: socket.socket) -> tuple[bytes, int | None] | None:
             if state & VLAN_VALID:
                 return frame, tci & 0xFFF
     return frame, None
+
+
+def with_tag(frame: bytes, tag: bytes) -> bytes:
+    flags, kind, header, size, start, offset = OFFLOAD.unpack(frame[:OFFLOAD.size])
+    if flags & NEEDS_CSUM:
+        start += TAG_BYTES
+    if header:
+        header += TAG_BYTES
+    addresses = OFFLOAD.size + 12
+    return OFFLOAD.pack(flags, kind, header, size, start, offset) + \
+        frame[OFFLOAD.size:addresses] + tag + frame[addresses:]
 
 
 def main(vlan: int, plain_name: str, names: list[str]) -> None:
@@ -59,7 +75,7 @@ def main(vlan: int, plain_name: str, names: list[str]) -> None:
                         plain.send(frame)
                 elif own is None:
                     for link in tagged:
-                        link.send(frame[:12] + tag + frame[12:])
+                        link.send(with_tag(frame, tag))
             except OSError as error:  # a link is down just now, or its queue is full
                 print(f"tagger: {error}", flush=True)
 
