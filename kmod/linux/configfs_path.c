@@ -3,7 +3,7 @@
  * A path's settings:
  *
  *   paths/<name>/
- *     device          network card, or a VLAN on one
+ *     device          network card, or a VLAN, bond, bridge, macvlan on cards
  *     source          address; empty: the device's own, as routing chooses
  *     source_port     UDP, ours; replies come to it
  *     destination     one group, or unicast relays separated by spaces or commas; IPv4 or IPv6
