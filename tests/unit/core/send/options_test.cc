@@ -41,6 +41,39 @@ TEST(SendOptions, DefaultsAreTheGroupOfTheWireFormat) {
   EXPECT_EQ(parsed.options.replay.config.host_id[15], 0xff);
 }
 
+TEST(SendOptions, AFileIsNeeded) {
+  std::string errors;
+  EXPECT_EQ(Parse({"--host-id", kHostId}, &errors).exit_code, 2);
+  EXPECT_THAT(errors, HasSubstr("--file is required"));
+}
+
+TEST(SendOptions, ASecondSenderNeedsNothingToBeSaid) {
+  const auto parsed = Parse({"--kdump"});
+  ASSERT_TRUE(parsed.run);
+  EXPECT_TRUE(parsed.options.kdump);
+  EXPECT_EQ(parsed.options.file, "/proc/vmcore");
+  EXPECT_TRUE(parsed.options.paths.empty()) << "the record names them";
+  EXPECT_TRUE(parsed.options.replay.continues);
+  EXPECT_EQ(parsed.options.replay.config.time_limit_ns, 600'000'000'000u) << "kdump waits behind";
+  EXPECT_NE(parsed.options.replay.config.origin, 0u);
+  EXPECT_EQ(parsed.options.replay.arm_ns, 0u);
+}
+
+TEST(SendOptions, ASecondSenderGoesWhereItIsTold) {
+  const auto parsed = Parse({"--kdump", "-f", "f", "--relay", "127.0.0.1", "--time-limit", "5"});
+  ASSERT_TRUE(parsed.run);
+  EXPECT_EQ(parsed.options.file, "f");
+  ASSERT_EQ(parsed.options.paths.size(), 1u);
+  EXPECT_EQ(parsed.options.paths[0].destinations[0].ToString(), "127.0.0.1:26210");
+  EXPECT_EQ(parsed.options.replay.config.time_limit_ns, 5'000'000'000u);
+}
+
+TEST(SendOptions, ASecondSendersIdsAreTheFirstOnes) {
+  std::string errors;
+  EXPECT_EQ(Parse({"--kdump", "--dump-id", kHostId}, &errors).exit_code, 2);
+  EXPECT_THAT(errors, HasSubstr("--kdump finishes the dump that the record names"));
+}
+
 TEST(SendOptions, InterfacesArePathsAndRelaysReplaceTheGroup) {
   const auto parsed =
       Parse({"-f",     "f",       "--host-id", kHostId,   "-i",       "lo",     "-i",
