@@ -82,10 +82,16 @@ void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *card
 static bool dcast_carrier_read(const struct dcast_card *card)
 {
 	if (card->status) {
-		u32 status = readl(card->status);
+		u32 status;
 
-		/* Without link when the host died, the driver had not enabled transmission. */
-		return netif_carrier_ok(card->dev) && status != DCAST_REGISTERS_GONE && (status & DCAST_E1000_LINK_UP);
+		/*
+		 * Without link when the host died, the driver had not enabled transmission; and
+		 * the card may sleep.
+		 */
+		if (!netif_carrier_ok(card->dev))
+			return false;
+		status = readl(card->status);
+		return status != DCAST_REGISTERS_GONE && (status & DCAST_E1000_LINK_UP);
 	} else {
 		__virtio16 status = 0;
 

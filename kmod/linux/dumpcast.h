@@ -364,6 +364,7 @@ bool dcast_path_usable(const struct dcast_path *path);
 /* False when a queue's lock is held: polling the driver could wait for it. */
 bool dcast_tx_locks_free(struct dcast_path *path, struct dcast_card *card);
 void dcast_tx_watch(struct dcast_path *path, u64 now);
+bool dcast_tx_spare_free(const struct dcast_path *path);
 /* Whether the driver should let go of packets soon. */
 bool dcast_tx_short(const struct dcast_path *path);
 

@@ -168,22 +168,29 @@ static void dcast_rx_drain(struct dcast_host *host, struct dcast_path *path,
 }
 
 /*
- * Some drivers (e1000e with MSI-X) complete transmissions in their interrupt handler only.
- * Their poll controller runs it, between disable_hardirq() and enable_irq(), which would wait
- * for a handler that a stopped processor is in, or for that interrupt's lock. The handler may
- * also set a timer, when the link has changed, and so need a timer base's lock: it is called
- * no more often than packets are needed back.
+ * Some drivers (e1000e with MSI-X, 8139cp) complete transmissions in their interrupt handler
+ * only. Their poll controller runs it, between disable_hardirq() and enable_irq(), which would
+ * wait for a handler that a stopped processor is in, or for that interrupt's lock. When the
+ * link has changed the handler also sets a timer, for which it takes a timer base's lock. So
+ * it is called when packets are needed back and no poll function has brought them; or, unless
+ * such a lock may be held, when the last ones have not come back for a while.
  */
-static void dcast_poll_controller(struct dcast_path *path, const struct dcast_card *card, u64 now)
+static void dcast_poll_controller(const struct dcast_host *host, const struct dcast_path *path,
+				  const struct dcast_card *card, u64 now)
 {
 	const struct net_device_ops *ops = card->dev->netdev_ops;
 	unsigned int i;
 
 	if (!ops->ndo_poll_controller)
 		return;
-	if (!dcast_tx_short(path) &&
-	    (now - path->progress_ns < DCAST_IDLE_NS || dcast_tx_idle(path)))
+	if (card != dcast_path_card(path)) {
+		if (!path->switches || dcast_tx_spare_free(path))
+			return;
+	} else if (!dcast_tx_short(path) &&
+		   (!host->may_wake || now - path->progress_ns < DCAST_IDLE_NS ||
+		    dcast_tx_idle(path))) {
 		return;
+	}
 	for (i = 0; i < card->nr_irqs; i++) {
 		struct irq_data *data = irq_get_irq_data(card->irqs[i]);
 
@@ -234,10 +241,10 @@ static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 
 	if (!netif_running(dev) || !netif_device_present(dev) || !dcast_tx_locks_free(path, card))
 		return;
-	dcast_poll_controller(path, card, now);
 	list_for_each_entry(napi, &dev->napi_list, dev_list)
 		if (budget || dcast_napi_may_send(dev, napi))
 			dcast_poll_napi(host, path, napi, budget);
+	dcast_poll_controller(host, path, card, now);
 }
 
 /*
@@ -255,13 +262,13 @@ void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 	if (!path->cards || (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path)))
 		return;
 	path->poll_ns = now;
-	dcast_tx_watch(path, now);
 	if (dcast_probe_rx_safe(host))
 		budget = DCAST_RX_BUDGET;
 	else
 		path->rx_skipped++;
 	for (i = 0; i < path->cards->nr; i++)
 		dcast_poll_card(host, path, &path->cards->card[i], now, budget);
+	dcast_tx_watch(path, now);
 }
 
 /*

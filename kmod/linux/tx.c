@@ -103,8 +103,11 @@ static void dcast_tx_switch(struct dcast_path *path, unsigned int at, const char
 			 path->cards->card[at].dev->name);
 }
 
-/* Whether the card had before has let go of all that it was given. */
-static bool dcast_tx_spare_free(const struct dcast_path *path)
+/*
+ * Whether the card had before has let go of all that it was given.
+ * Context: panic.
+ */
+bool dcast_tx_spare_free(const struct dcast_path *path)
 {
 	u32 i, from = path->ring_from ? 0 : path->ring_len;
 

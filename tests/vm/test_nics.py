@@ -126,8 +126,9 @@ def stack_up(run: Scenario, stack: str) -> str:
     run.vm.sh(f"{how.rstrip('; ')}; ip link set {device} up; ip addr add {ADDRESS} dev {device}", check=True)
     toml = arm_toml(1, 31).replace("net0", device)
     # A bond finds its ports' links, and LACP its partner, a while later.
-    run.vm.sh(f"for i in $(seq 100); do [ $(cat /sys/class/net/{device}/carrier) = 1 ] && break; "
-              f"sleep 0.2; done; printf '%s' '{toml}' >/etc/dumpcast/arm.toml; dumpcast-arm arm",
+    run.vm.sh(f"for dev in net0 {'net1' if stack in TWO else ''} {device}; do for i in $(seq 100); do "
+              "[ $(cat /sys/class/net/$dev/carrier) = 1 ] && break; sleep 0.2; done; done; "
+              f"printf '%s' '{toml}' >/etc/dumpcast/arm.toml; dumpcast-arm arm",
               120, check=True)
     run.wait_armed()
     wait_relays(run)
