@@ -27,14 +27,20 @@
 /* Set by the first to come in; never cleared. */
 static atomic_t dcast_entered = ATOMIC_INIT(0);
 
-static unsigned int dcast_relays_known(const struct dcast_sender *s, bool committed)
+static bool dcast_relay_has_all(const struct dcast_sender *s, const struct dcast_relay_info *relay)
 {
 	u64 lanes = ~0ull >> (64 - s->config.lanes);
+
+	return (relay->commit_mask & lanes) == lanes;
+}
+
+static unsigned int dcast_relays_known(const struct dcast_sender *s, bool committed)
+{
 	const struct dcast_relay_info *relay;
 	unsigned int i, n = 0;
 
 	for (i = 0; (relay = dcast_sender_relay(s, i)); i++)
-		n += !committed || (relay->commit_mask & lanes) == lanes;
+		n += !committed || dcast_relay_has_all(s, relay);
 	return n;
 }
 
@@ -172,6 +178,7 @@ static void dcast_dump_report(struct dcast_host *host)
 {
 	const struct dcast_sender *s = &host->panic->sender;
 	const struct dcast_stats *stats = dcast_sender_stats(s);
+	const struct dcast_relay_info *relay;
 	u64 ms = (dcast_now_ns() - host->started_ns) / NSEC_PER_MSEC;
 	unsigned int i;
 
@@ -183,6 +190,9 @@ static void dcast_dump_report(struct dcast_host *host)
 			 stats->skipped[i], path->rx_frames, path->rx_ours,
 			 path->locks_broken ? "; its lock was broken" : "");
 	}
+	for (i = 0; (relay = dcast_sender_relay(s, i)); i++)
+		pr_emerg("relay %.*s: %s\n", (int)sizeof(relay->name), relay->name,
+			 dcast_relay_has_all(s, relay) ? "has it all" : "has not all of it");
 	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks,
 		 stats->repeat_symbols);
 	pr_emerg("stack: %u of %u bytes used\n", dcast_stack_used(host), DCAST_STACK_BYTES);

@@ -32,6 +32,7 @@ static int dcast_watchdog_add(struct device *dev, void *ctx)
 	for (i = 0; i < DCAST_MAX_WATCHDOGS; i++) {
 		if (!host->watchdogs[i]) {
 			WRITE_ONCE(host->watchdogs[i], get_device(dev));
+			pr_info("%s is fed while a dump leaves\n", dev_name(dev));
 			break;
 		}
 	}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from typing import Sequence
 
 from .kernels import Kernel
 from .util import REPO, HarnessError, locked, run
@@ -37,21 +38,20 @@ def kmod(kernel: Kernel) -> pathlib.Path:
 
 def crasher(kernel: Kernel) -> pathlib.Path:
     """tests/vm/crasher built for a kernel: a module that brings it down in many ways."""
-    out = REPO / "build" / "crasher" / kernel.release
+    return _test_module(kernel, "crasher", [REPO / "tests" / "vm" / "crasher"])
+
+
+def lkdtm(kernel: Kernel) -> pathlib.Path:
+    """Linux's own crash test module, built from Debian's source of the kernel."""
+    return _test_module(kernel, "lkdtm", [kernel.lkdtm(), REPO / "tests" / "vm" / "lkdtm"])
+
+
+def _test_module(kernel: Kernel, name: str, sources: Sequence[pathlib.Path]) -> pathlib.Path:
+    out = REPO / "build" / name / kernel.release
     with locked(out / ".lock"):
-        for source in (REPO / "tests" / "vm" / "crasher").glob("[!R]*"):
+        for source in (path for folder in sources for path in folder.glob("[!R]*")):
             if not (out / source.name).exists() or \
                     (out / source.name).read_bytes() != source.read_bytes():
                 shutil.copy(source, out)
         run(["make", "-C", kernel.headers(), f"M={out}", "W=1", "modules"], timeout=600)
-    return out / "crasher.ko"
-
-
-def guest_program(name: str) -> pathlib.Path:
-    """tests/vm/guest_programs/<name>.c, compiled so that it needs nothing of the guest."""
-    source = REPO / "tests" / "vm" / "guest_programs" / f"{name}.c"
-    out = REPO / "build" / "guest_programs" / name
-    with locked(out.with_suffix(".lock")):
-        if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
-            run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", out, source])
-    return out
+    return out / f"{name}.ko"

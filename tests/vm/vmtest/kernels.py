@@ -7,8 +7,9 @@ signatures' hashes) and unpacked under the cache folder:
     <cache>/kernels/<release>/image/     boot/vmlinuz-*, lib/modules/<release>/
                               headers/   usr/src/linux-headers-<release>/ and what it needs
                               debug/     vmlinux-<release>, System.map-<release>
+                              lkdtm/     drivers/misc/lkdtm of the source
 
-Every one of the three is unpacked in a temporary folder and renamed when it is
+Every one of them is unpacked in a temporary folder and renamed when it is
 complete, so a folder that exists is whole.
 """
 
@@ -76,6 +77,10 @@ class Kernel:
             return None
         return self._part("debug", self._fill_debug) / f"vmlinux-{self.release}"
 
+    def lkdtm(self) -> pathlib.Path:
+        """The source of drivers/misc/lkdtm; fetched (140 MB) when it is not there."""
+        return self._part("lkdtm", self._fill_lkdtm)
+
     def system_map(self) -> pathlib.Path | None:
         """System.map with real addresses; only there when the debug package was fetched."""
         path = self.root / "debug" / f"System.map-{self.release}"
@@ -126,6 +131,19 @@ class Kernel:
             raise HarnessError(f"{package}: wanted one `include /usr/src/...` in its Makefile, "
                                f"found {count}: {text!r}")
         makefile.write_text(fixed, encoding="ascii")
+
+    def _fill_lkdtm(self, target: pathlib.Path) -> None:
+        package = f"linux-source-{self.series}"
+        deb = _download([package], target)[0]
+        # The package holds one compressed tar.
+        with subprocess.Popen(["dpkg", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as outer, \
+                subprocess.Popen(["tar", "x", "-O", f"./usr/src/{package}.tar.xz"],
+                                 stdin=outer.stdout, stdout=subprocess.PIPE) as inner:
+            run(["tar", "x", "-J", "-C", target, "--strip-components=4",
+                 f"{package}/drivers/misc/lkdtm"], stdin=inner.stdout, timeout=1800)
+        deb.unlink()
+        if not (target / "core.c").is_file():
+            raise HarnessError(f"{package}: no drivers/misc/lkdtm/core.c in it")
 
     def _fill_debug(self, target: pathlib.Path) -> None:
         package = f"linux-image-{self.release}-dbg"
