@@ -292,6 +292,12 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
   if (key == "module") return reader.String(key, node, &config->module);
   if (key == "hostname") return reader.String(key, node, &config->hostname);
   if (key == "fix_kernel") return reader.Bool(key, node, &config->fix_kernel);
+  if (key == "exclude_unused_vmemmap") {
+    bool exclude = false;
+    absl::Status status = reader.Bool(key, node, &exclude);
+    config->attributes[std::string(key)] = exclude ? "1" : "0";
+    return status;
+  }
   if (key == "path") return ReadPaths(reader, node, config);
   if (key == "host_id") {
     absl::Status status = reader.String(key, node, &config->host_id);

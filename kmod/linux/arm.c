@@ -123,6 +123,7 @@ static void dcast_host_free(struct dcast_host *host)
 	kvfree(host->map);
 	kvfree(host->log);
 	kvfree(host->hot);
+	kvfree(host->struct_pages);
 	kvfree(host->notes);
 	kvfree(host->sock_rx);
 	kvfree_sensitive(host, sizeof(*host));
@@ -197,14 +198,16 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	host->hot = dcast_hold(host, dcast_hot_bytes());
 	if (host->hot)
 		dcast_hot_prepare(host->hot, host->map);
+	if (host->set.exclude_unused_vmemmap)
+		host->struct_pages = dcast_hold(host, dcast_vmemmap_bytes());
 	host->notes_cap = dcast_notes_bytes();
 	host->notes = dcast_hold(host, host->notes_cap);
 	host->sock_rx = dcast_hold(host, DCAST_RX_BYTES);
 	host->panic = dcast_run_alloc(host, true);
 	host->armed = dcast_run_alloc(host, false);
 	host->held_bytes += DCAST_STACK_BYTES;
-	if (!host->stack || !host->log || !host->hot || !host->notes || !host->sock_rx ||
-	    !host->panic || !host->armed)
+	if ((host->set.exclude_unused_vmemmap && !host->struct_pages) || !host->stack || !host->log ||
+	    !host->hot || !host->notes || !host->sock_rx || !host->panic || !host->armed)
 		return -ENOMEM;
 	memset(host->stack, DCAST_STACK_FILL, DCAST_STACK_BYTES);
 	return dcast_handover_alloc(host);

@@ -8,6 +8,7 @@
  *     key_epoch                which cluster key the host key was derived from
  *     hostname
  *     dump_level               makedumpfile's -d bits, 0..31
+ *     exclude_unused_vmemmap   1: as makedumpfile's -e, the memory map of pages that are left out
  *     mode                     mirror or stripe
  *     lanes symbol_size        symbol_size 0: by the paths' MTU
  *     slots                    blocks interleaved
@@ -143,6 +144,7 @@ static ssize_t dcast_store_number(const char *name, const char *page, u64 min, u
 
 DCAST_NUMBER(key_epoch, engine.key_epoch, 0, U16_MAX, 1);
 DCAST_NUMBER(dump_level, engine.dump_level, 0, 31, 1);
+DCAST_NUMBER(exclude_unused_vmemmap, exclude_unused_vmemmap, 0, 1, 1);
 DCAST_NUMBER(lanes, engine.lanes, 1, DCAST_MAX_LANES, 1);
 DCAST_NUMBER(symbol_size, engine.symbol_size, 0, DCAST_MAX_SYMBOL_BYTES, 1);
 DCAST_NUMBER(slots, engine.slots, 1, 16, 1);
@@ -326,6 +328,7 @@ static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_key_epoch,
 	&dcast_attr_hostname,
 	&dcast_attr_dump_level,
+	&dcast_attr_exclude_unused_vmemmap,
 	&dcast_attr_mode,
 	&dcast_attr_lanes,
 	&dcast_attr_symbol_size,

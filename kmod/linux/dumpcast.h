@@ -34,22 +34,23 @@
 
 #include "kmod/core/dcast_sender.h"
 
-#define DCAST_MAX_TARGETS 16 /* next hops of one path */
-#define DCAST_MAX_CARDS	  8  /* that one path can leave by */
-#define DCAST_MAX_IRQS	  16 /* interrupts of one card that are looked at */
+#define DCAST_MAX_TARGETS   16 /* next hops of one path */
+#define DCAST_MAX_CARDS	    8  /* that one path can leave by */
+#define DCAST_MAX_IRQS	    16 /* interrupts of one card that are looked at */
 #define DCAST_MAX_WATCHDOGS 4
-#define DCAST_NAME_BYTES  32
-#define DCAST_ERROR_BYTES 96
-#define DCAST_STACK_BYTES (32 * 1024)
-#define DCAST_STACK_FILL  0x5a
-#define DCAST_LOG_BYTES	  (256 * 1024)
-#define DCAST_RX_BYTES	  9216
+#define DCAST_NAME_BYTES    32
+#define DCAST_ERROR_BYTES   96
+#define DCAST_STACK_BYTES   (32 * 1024)
+#define DCAST_STACK_FILL    0x5a
+#define DCAST_LOG_BYTES	    (256 * 1024)
+#define DCAST_RX_BYTES	    9216
 
 struct device;
 struct elf_prstatus;
 struct virtio_device;
 struct dcast_handover;
 struct dcast_hot;
+struct dcast_vmemmap;
 
 struct dcast_addr {
 	int family; /* 0: none, AF_INET or AF_INET6 */
@@ -79,7 +80,8 @@ struct dcast_settings {
 	u8 host_key[DCAST_HOST_KEY_BYTES];
 	bool has_host_id;
 	bool has_host_key;
-	u32 ring_kib; /* most memory of one path's packet ring */
+	u32 ring_kib;		    /* most memory of one path's packet ring */
+	u32 exclude_unused_vmemmap; /* 0 or 1 */
 };
 
 /* ---- a path ---- */
@@ -104,8 +106,8 @@ struct dcast_card {
 	dma_addr_t *dma;	    /* of the ring's packets; NULL: not behind an IOMMU */
 
 	/* Panic only. */
-	u64 asked_ns; /* when it was asked for its link, and */
-	bool link;    /* what it said */
+	u64 asked_ns;	   /* when it was asked for its link, and */
+	bool link;	   /* what it said */
 	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
 };
 
@@ -122,8 +124,8 @@ struct dcast_path {
 	bool v6;
 
 	/* Changed by the netdevice notifier and the heartbeat, read at panic. */
-	struct net_device *upper;     /* set.device: sockets are bound to it */
-	struct dcast_cards *cards;    /* one of both, whole; NULL: no device */
+	struct net_device *upper;  /* set.device: sockets are bound to it */
+	struct dcast_cards *cards; /* one of both, whole; NULL: no device */
 	struct dcast_cards both[2];
 	struct dcast_addr source;
 	struct dcast_target targets[DCAST_MAX_TARGETS];
@@ -146,8 +148,8 @@ struct dcast_path {
 	unsigned int queue;
 	u32 ring_from, ring_len; /* the part of the ring in use */
 	u64 frozen_since_ns;
-	u64 progress_ns; /* when the driver last took a packet */
-	u64 switched_ns; /* when the card in use was chosen */
+	u64 progress_ns;   /* when the driver last took a packet */
+	u64 switched_ns;   /* when the card in use was chosen */
 	const char *state; /* why it takes nothing, as it was said; NULL: it does */
 	unsigned int changes;
 	u64 poll_ns;
@@ -166,7 +168,7 @@ struct dcast_path {
 struct dcast_map {
 	u32 nr;
 	u64 bytes;
-	u64 text_start, text_end; /* kernel image, physical */
+	u64 text_start, text_end;     /* kernel image, physical */
 	u64 code[2], data[2], bss[2]; /* parts of it: start and end */
 	struct dcast_range ranges[];
 };
@@ -191,8 +193,9 @@ struct dcast_run {
 	u32 notes_len;
 	char *vmcoreinfo;
 	u32 vmcoreinfo_len;
-	const struct dcast_hot *hot;  /* pages of class 1 whatever they are; may be NULL */
-	u64 window_first, window_end; /* only these windows; whole memory: 0, ~0 */
+	const struct dcast_hot *hot;	     /* pages of class 1 whatever they are; may be NULL */
+	const struct dcast_vmemmap *struct_pages; /* leaves out unused parts of it; may be NULL */
+	u64 window_first, window_end;	     /* only these windows; whole memory: 0, ~0 */
 };
 
 struct dcast_test_result {
@@ -207,8 +210,8 @@ struct dcast_host {
 	struct dcast_settings set;
 	struct dcast_path *paths[DCAST_MAX_PATHS];
 	unsigned int nr_paths;
-	u64 held_bytes;	       /* memory taken for a dump, all of it */
-	struct dcast_map *map; /* published whole; see dcast_map_refresh() */
+	u64 held_bytes;			 /* memory taken for a dump, all of it */
+	struct dcast_map *map;		 /* published whole; see dcast_map_refresh() */
 	struct dcast_handover *handover; /* for a second sender; see handover.c */
 	u8 dump_ids[2][DCAST_ID_BYTES];
 	unsigned int dump_slot;		      /* which of dump_ids is valid */
@@ -219,6 +222,7 @@ struct dcast_host {
 	void *stack;
 	char *log;
 	struct dcast_hot *hot;
+	struct dcast_vmemmap *struct_pages; /* NULL: not asked for */
 	void *notes;
 	u32 notes_cap;
 	struct pt_regs regs;
@@ -236,7 +240,7 @@ struct dcast_host {
 	struct dcast_run *armed;
 	struct task_struct *thread;
 	wait_queue_head_t wake;
-	bool wanted; /* a packet came in, or somebody asks for a test */
+	bool wanted;  /* a packet came in, or somebody asks for a test */
 	bool changed; /* network devices: the paths are to be looked at again */
 	u8 *sock_rx;
 	bool testing; /* a test dump uses the map */

@@ -5,7 +5,7 @@
  *
  *   0x10f4000-0x10f8000 stack
  *
- * What: settings, handover, map, hot, log, notes, engine, scratch, lz4, vmcoreinfo, stack,
+ * What: settings, handover, map, hot, vmemmap, log, notes, engine, scratch, lz4, vmcoreinfo, stack,
  * ring, packet.
  */
 #include "dumpcast.h"
@@ -85,6 +85,7 @@ void dcast_held_print(struct dcast_out_text *out)
 	dcast_print_held(out, "map", host->map, struct_size(host->map, ranges, host->map->nr));
 	dcast_print_held(out, "stack", host->stack, DCAST_STACK_BYTES);
 	dcast_print_held(out, "hot", host->hot, dcast_hot_bytes());
+	dcast_print_held(out, "vmemmap", host->struct_pages, dcast_vmemmap_bytes());
 	dcast_print_held(out, "log", host->log, DCAST_LOG_BYTES);
 	dcast_print_held(out, "notes", host->notes, host->notes_cap);
 	dcast_print_held(out, "packet", host->sock_rx, DCAST_RX_BYTES);

@@ -138,7 +138,8 @@ static void dcast_hot_tables(struct dcast_hot *hot)
 	dcast_hot_table(hot, PHYS_PFN(read_cr3_pa()), dcast_table_levels(), &budget);
 }
 
-static bool dcast_virt_pfn(unsigned long address, unsigned long *pfn)
+/* Context: panic. */
+bool dcast_virt_pfn(unsigned long address, unsigned long *pfn, unsigned long *left)
 {
 	unsigned long table = PHYS_PFN(read_cr3_pa());
 	unsigned int level;
@@ -152,6 +153,7 @@ static bool dcast_virt_pfn(unsigned long address, unsigned long *pfn)
 			return false;
 		if (leaf) {
 			*pfn = table + ((address & ((1ul << shift) - 1)) >> PAGE_SHIFT);
+			*left = (1ul << shift) - (address & ((1ul << shift) - 1));
 			return true;
 		}
 	}
@@ -162,7 +164,7 @@ static void dcast_hot_tables(struct dcast_hot *hot)
 {
 }
 
-static bool dcast_virt_pfn(unsigned long address, unsigned long *pfn)
+bool dcast_virt_pfn(unsigned long address, unsigned long *pfn, unsigned long *left)
 {
 	return false;
 }
@@ -174,12 +176,12 @@ static bool dcast_virt_pfn(unsigned long address, unsigned long *pfn)
  */
 void dcast_hot_range(struct dcast_hot *hot, const void *start, size_t bytes)
 {
-	unsigned long at = (unsigned long)start & PAGE_MASK, pfn;
+	unsigned long at = (unsigned long)start & PAGE_MASK, pfn, left;
 	unsigned long end = (unsigned long)start + min_t(size_t, bytes, DCAST_HOT_RANGE);
 
 	/* No address of the kernel's half wraps around. */
 	for (; at < end; at += PAGE_SIZE)
-		if (dcast_virt_pfn(at, &pfn))
+		if (dcast_virt_pfn(at, &pfn, &left))
 			dcast_hot_add(hot, pfn);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Pages of class 1 that are looked for when a dump begins: see hot.c. */
+/* What is looked for when a dump begins: pages of class 1 (hot.c), unused parts of the memory map. */
 #ifndef DUMPCAST_KMOD_LINUX_HOT_H
 #define DUMPCAST_KMOD_LINUX_HOT_H
 
@@ -29,12 +29,21 @@ struct dcast_hot {
 size_t dcast_hot_bytes(void);
 void dcast_hot_find(struct dcast_hot *hot, const struct dcast_run *run);
 void dcast_hot_range(struct dcast_hot *hot, const void *start, size_t bytes);
+/* The page that a kernel address is mapped to; *left: bytes to the end of that mapping. */
+bool dcast_virt_pfn(unsigned long address, unsigned long *pfn, unsigned long *left);
 void dcast_hot_classes(const struct dcast_hot *hot, u64 window, u8 cls[DCAST_MAX_WINDOW_PAGES]);
 
 /* hot_image.c */
 void dcast_hot_prepare(struct dcast_hot *hot, const struct dcast_map *map);
 void dcast_hot_words(struct dcast_hot *hot, unsigned long start, unsigned long bytes, bool unwind);
 void dcast_hot_image(struct dcast_hot *hot);
+
+/* vmemmap.c */
+struct dcast_vmemmap;
+size_t dcast_vmemmap_bytes(void);
+void dcast_vmemmap_find(struct dcast_vmemmap *map, const struct dcast_map *ram);
+void dcast_vmemmap_classes(const struct dcast_vmemmap *map, const struct dcast_map *ram,
+			   u8 dump_level, u64 window, u8 cls[DCAST_MAX_WINDOW_PAGES]);
 
 /* hot_tasks.c */
 void dcast_hot_running(struct dcast_hot *hot);

@@ -139,6 +139,9 @@ static int dcast_dump_begin(struct dcast_host *host)
 						    ktime_get_real_fast_ns());
 	dcast_hot_find(host->hot, run);
 	run->hot = host->hot;
+	if (host->struct_pages)
+		dcast_vmemmap_find(host->struct_pages, run->map);
+	run->struct_pages = host->struct_pages;
 	run->notes = host->notes;
 	run->notes_len = dcast_notes_build(host, &host->regs, run->vmcoreinfo, run->vmcoreinfo_len,
 					   host->notes, host->notes_cap);

@@ -60,9 +60,8 @@ static void dcast_print_path(struct dcast_out_text *out, const struct dcast_path
 		resolved += path->targets[i].resolved;
 	dcast_addr_text(&path->source, text, sizeof(text));
 	dcast_print(out, "path index=%u name=%s device=%s card=%s source=%s up=%d resolved=%u/%u",
-		    path->index, path->set.name, path->set.device,
-		    card ? card->dev->name : "-", text, dcast_path_usable(path), resolved,
-		    path->set.nr_targets);
+		    path->index, path->set.name, path->set.device, card ? card->dev->name : "-",
+		    text, dcast_path_usable(path), resolved, path->set.nr_targets);
 	dcast_print(out, " ring=%u sent=%llu errors=%llu", path->ring_size, path->sock_sent,
 		    path->sock_errors);
 	dcast_addr_text(&path->set.targets[0], text, sizeof(text));
@@ -104,8 +103,9 @@ void dcast_status_print(struct dcast_out_text *out)
 		relays++;
 	stats = dcast_sender_stats(&host->armed->sender);
 	dcast_print(out,
-		    "host state=armed dump_id=%*phN held_bytes=%llu symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
+		    "host state=armed dump_id=%*phN held_bytes=%llu dump_level=%u exclude_unused_vmemmap=%u symbol_size=%u memory_bytes=%llu relays=%u bad_mac=%llu bad_format=%llu\n",
 		    DCAST_ID_BYTES, host->dump_ids[host->dump_slot], host->held_bytes,
+		    host->set.engine.dump_level, host->set.exclude_unused_vmemmap,
 		    host->set.engine.symbol_size, host->map->bytes, relays, stats->rx_bad_mac,
 		    stats->rx_bad_format);
 	for (i = 0; i < host->nr_paths; i++)

@@ -91,6 +91,8 @@ TEST(ArmConfigTest, MistakesAreRefusedWithTheirLineAndTheFix) {
   Bad(std::string("\ndump_levle = 1") + kPath, 2, "unknown key dump_levle; known are key_file");
   Bad(std::string("dump_level = 32") + kPath, 1,
       "dump_level wants a whole number in 0..31, not 32");
+  Bad(std::string("exclude_unused_vmemmap = 1") + kPath, 1,
+      "exclude_unused_vmemmap wants true or false");
   Bad(std::string("dump_level = \"31\"") + kPath, 1, "dump_level wants a whole number");
   Bad(std::string("lanes = 0") + kPath, 1, "lanes wants a whole number in 1..64");
   Bad(std::string("mode = \"both\"") + kPath, 1,

@@ -31,6 +31,9 @@ LEVEL_OF_CLASS = {"zero": ZERO, "cache": CACHE, "cache-private": CACHE_PRIVATE, 
                   "free": FREE, "offline": FREE}
 
 
+TEXTS = ("kallsyms", "iomem", "vmallocinfo", "modules", "held", "offline")
+
+
 @dataclasses.dataclass(frozen=True)
 class Notes:
     """What only the living guest tells."""
@@ -42,6 +45,7 @@ class Notes:
     vmallocinfo: str
     modules: str
     held: str  # /sys/kernel/config/dumpcast/held; empty without the module
+    offline: str  # the size of a memory block, then the numbers of those offline; all hexadecimal
 
     @classmethod
     def take(cls, vm) -> "Notes":
@@ -52,12 +56,15 @@ class Notes:
         texts = [vm.read_file(f"/proc/{name}", timeout_s=300).decode(errors="replace")
                  for name in ("kallsyms", "iomem", "vmallocinfo", "modules")]
         texts.append(vm.sh("cat /sys/kernel/config/dumpcast/held 2>/dev/null")[1])
+        texts.append(vm.sh("cd /sys/devices/system/memory && cat block_size_bytes && for m in memory*; "
+                           "do grep -q offline $m/state && cat $m/phys_index; done; true",
+                           check=True)[1])
         # Both numbers are hexadecimal; the second has no 0x (kernel/ksysfs.c).
         return cls(int(where[0], 16), int(where[1], 16), *texts)
 
     def save(self, path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        for name in ("kallsyms", "iomem", "vmallocinfo", "modules", "held"):
+        for name in TEXTS:
             (path / name).write_text(getattr(self, name), encoding="utf-8")
         (path / "vmcoreinfo").write_text(
             f"{self.vmcoreinfo_address:#x} {self.vmcoreinfo_size:x}\n", encoding="utf-8")
@@ -74,7 +81,7 @@ class Notes:
         where = (path / "vmcoreinfo").read_text(encoding="utf-8").split()
         return cls(int(where[0], 16), int(where[1], 16),
                    *((path / name).read_text(encoding="utf-8")
-                     for name in ("kallsyms", "iomem", "vmallocinfo", "modules", "held")))
+                     for name in TEXTS))
 
 
 class KernelMemory:
@@ -187,6 +194,37 @@ class KernelMemory:
         """
         return dict(self._classify())
 
+    @functools.cached_property
+    def offline(self) -> list[range]:
+        """Page ranges of the memory blocks that are offline: their struct pages mean nothing."""
+        size, *numbers = (int(word, 16) for word in self.notes.offline.split())
+        return [range(number * size // PAGE, (number + 1) * size // PAGE) for number in numbers]
+
+    @functools.cached_property
+    def memory_map(self) -> dict[int, range]:
+        """Pages of vmemmap -> the pages that they describe."""
+        each = PAGE // self._number("SIZE(page)")
+        found = {}
+        for first in {pfn // each * each for pfns in self.ram for pfn in pfns}:
+            physical = self.translate(self._vmemmap + first // each * PAGE)
+            if physical is not None:
+                found[physical // PAGE] = range(first, first + each)
+        return found
+
+    @functools.cached_property
+    def reserved(self) -> set[int]:
+        """Pages that were never the page allocator's: PG_reserved, whose bit is not in vmcoreinfo.
+
+        The kernel's text is, and has no other flag; what is above the flags is the page's zone.
+        """
+        text = self._page_structs[self._kernel_map(self.symbols["_text"]) // PAGE]
+        low = struct.unpack_from("<I", text)[0] & 0xFFFFFF
+        if low.bit_count() != 1:
+            raise HarnessError(f"the first page of the kernel's text has flags {low:#x}: "
+                               "wanted PG_reserved alone")
+        return {pfn for pfn, raw in self._page_structs.items()
+                if struct.unpack_from("<I", raw)[0] & low}
+
     def _classify(self) -> Iterator[tuple[int, str]]:
         size, structs = self._number("SIZE(page)"), self._page_structs
         at = {field: self._number(f"OFFSET(page.{field})") for field in
@@ -217,7 +255,11 @@ class KernelMemory:
                 second[dtor_at] == hugetlb_dtor
 
         free_until = -1
+        off = {pfn for pfns in self.offline for pfn in pfns}
         for pfn in sorted(structs):
+            if pfn in off:
+                yield pfn, "offline"
+                continue
             if pfn < free_until:
                 yield pfn, "free"
                 continue

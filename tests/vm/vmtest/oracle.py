@@ -97,7 +97,7 @@ class Report:
 
 def excusable(kind: str, level: int) -> bool:
     """Whether a dump level excludes a class of page (zero pages apart)."""
-    if kind == "hwpoison":
+    if kind in ("hwpoison", "offline"):  # not to be read
         return True
     if kind == "cache":
         return bool(level & (CACHE | CACHE_PRIVATE))

@@ -297,7 +297,7 @@ class Vm:
             elif re.match(r'\s*AS "memory"', line):
                 in_memory = True
             elif in_memory:
-                match = re.match(r"\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): pc\.ram",
+                match = re.match(r"\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (?:pc|dimm\d+)\.ram",
                                  line)
                 if match:
                     start, end = int(match[1], 16), int(match[2], 16) + 1

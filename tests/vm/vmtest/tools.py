@@ -62,11 +62,12 @@ class Filtered:
     report: str
 
 
-def makedumpfile(core: pathlib.Path, level: int, newer: bool = False) -> Filtered:
+def makedumpfile(core: pathlib.Path, level: int, newer: bool = False,
+                 flags: Sequence[str] = ()) -> Filtered:
     """Filters an ELF core at a dump level into <core>.d<level>, uncompressed, with a report."""
-    out = core.with_name(f"{core.name}.d{level}")
+    out = core.with_name("".join([f"{core.name}.d{level}", *flags]))
     out.unlink(missing_ok=True)
-    argv = ["makedumpfile", "-d", level, "--message-level", "16", core, out]
+    argv = ["makedumpfile", *flags, "-d", level, "--message-level", "16", core, out]
     done = (run_in_trixie if newer else run)(argv)
     report = done.stdout + done.stderr
     counts = {}
