@@ -68,6 +68,13 @@ TEST(ArmStatusTest, TheTableShowsWhoAnswersOnWhichPath) {
   EXPECT_THAT(StatusTable(ArmStatus()), HasSubstr("disarmed"));
 }
 
+TEST(ArmStatusTest, TheTableNamesTheCardBelowAStackedDevice) {
+  const std::string table = StatusTable(
+      *ParseStatus("host state=armed\npath index=0 name=a device=bond0 card=eth1 up=1\n"));
+  EXPECT_THAT(table, HasSubstr("bond0 by eth1"));
+  EXPECT_THAT(StatusTable(*ParseStatus(kArmed)), ::testing::Not(HasSubstr(" by eth")));
+}
+
 TEST(ArmStatusTest, JsonIsWhole) {
   const auto json = nlohmann::json::parse(StatusJson(*ParseStatus(kArmed)));
   EXPECT_EQ(json["state"], "armed");
