@@ -241,6 +241,7 @@ struct dcast_host {
 	struct task_struct *thread;
 	wait_queue_head_t wake;
 	bool wanted;  /* a packet came in, or somebody asks for a test */
+	bool plugged; /* memory: the map is to be taken again */
 	bool changed; /* network devices: the paths are to be looked at again */
 	u8 *sock_rx;
 	bool testing; /* a test dump uses the map */
@@ -286,6 +287,8 @@ void dcast_new_dump_id(struct dcast_host *host);
 
 /* memmap.c */
 int dcast_map_refresh(struct dcast_host *host);
+int dcast_map_init(void);
+void dcast_map_exit(void);
 bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end);
 
 /* filter.c, pages.c: any context, never fault */

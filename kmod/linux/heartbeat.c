@@ -89,7 +89,8 @@ static int dcast_heartbeat_thread(void *arg)
 		}
 		mutex_lock(&host->lock);
 		WRITE_ONCE(host->wanted, false);
-		if (dcast_now_ns() >= map_ns) {
+		if (READ_ONCE(host->plugged) || dcast_now_ns() >= map_ns) {
+			WRITE_ONCE(host->plugged, false);
 			dcast_map_refresh(host);
 			dcast_watchdogs_find(host);
 			map_ns = dcast_now_ns() + DCAST_REFRESH_NS;
@@ -104,6 +105,7 @@ static int dcast_heartbeat_thread(void *arg)
 		mutex_unlock(&host->lock);
 		wait_event_interruptible_timeout(host->wake,
 						 READ_ONCE(host->wanted) ||
+							 READ_ONCE(host->plugged) ||
 							 (READ_ONCE(host->changed) && !late) ||
 							 kthread_should_stop(),
 						 sleep);

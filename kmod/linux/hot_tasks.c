@@ -171,7 +171,7 @@ static void dcast_hot_entry(struct dcast_hot *hot, void *entry, unsigned int dep
  */
 void dcast_hot_tasks(struct dcast_hot *hot)
 {
-	void *root = READ_ONCE(init_pid_ns.idr.idr_rt.xa_head);
+	void *root = rcu_dereference_raw(init_pid_ns.idr.idr_rt.xa_head);
 	u32 budget = DCAST_HOT_NODES;
 
 	dcast_hot_entry(hot, root, DCAST_TREE_DEPTH, false, &budget);

@@ -18,11 +18,16 @@ static int __init dcast_init(void)
 	err = dcast_panic_init();
 	if (err)
 		goto exit_netdev;
-	err = dcast_configfs_init();
+	err = dcast_map_init();
 	if (err)
 		goto exit_panic;
+	err = dcast_configfs_init();
+	if (err)
+		goto exit_map;
 	return 0;
 
+exit_map:
+	dcast_map_exit();
 exit_panic:
 	dcast_panic_exit();
 exit_netdev:
@@ -38,6 +43,7 @@ static void __exit dcast_exit(void)
 	mutex_lock(&dcast_config_lock);
 	dcast_disarm();
 	mutex_unlock(&dcast_config_lock);
+	dcast_map_exit();
 	dcast_panic_exit();
 	dcast_netdev_exit();
 	kfree(dcast_note_sources);

@@ -2,12 +2,13 @@
 /*
  * The memory map: which physical ranges are RAM, and where the kernel's image lies.
  *
- * Taken from the resource tree when the host is armed and again by the heartbeat, so that
- * hot-plugged memory is in the next dump. A map is published whole and never changed.
+ * Taken from the resource tree when the host is armed, again when a memory block went on or off
+ * line, and now and then by the heartbeat, so that hot-plugged memory is in the next dump. A map is published whole and never changed.
  */
 #include "dumpcast.h"
 
 #include <linux/ioport.h>
+#include <linux/memory.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -153,4 +154,35 @@ bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end)
 	}
 	return low < map->nr && le64_to_cpu(map->ranges[low].start) <= start &&
 	       end <= le64_to_cpu(map->ranges[low].end);
+}
+
+/*
+ * A memory block is on or off line: the heartbeat is to look at once. It does so every few
+ * seconds anyway, so an interface that is busy is not waited for, under memory hot-plug's locks.
+ * Context: process.
+ */
+static int dcast_map_changed(struct notifier_block *nb, unsigned long event, void *arg)
+{
+	if ((event == MEM_ONLINE || event == MEM_OFFLINE) && mutex_trylock(&dcast_config_lock)) {
+		if (dcast_armed) {
+			WRITE_ONCE(dcast_armed->plugged, true);
+			wake_up(&dcast_armed->wake);
+		}
+		mutex_unlock(&dcast_config_lock);
+	}
+	return NOTIFY_OK;
+}
+
+static struct notifier_block dcast_map_nb = {
+	.notifier_call = dcast_map_changed,
+};
+
+int dcast_map_init(void)
+{
+	return register_memory_notifier(&dcast_map_nb);
+}
+
+void dcast_map_exit(void)
+{
+	unregister_memory_notifier(&dcast_map_nb);
 }

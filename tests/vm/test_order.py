@@ -28,8 +28,9 @@ BUSY = (
 
 
 def scenario(kernel, scratch, level, **more) -> Scenario:
+    # With a log that is not in the kernel's image, as on hosts with many processors.
     return Scenario(scratch, kernel, ["virtio-net-pci"], 2, memory_mib=1024, level=level,
-                    relay_count=1, guest_binaries={"/bin/memory": guest_program("memory")}, **more)
+                    relay_count=1, cmdline="log_buf_len=2M", guest_binaries={"/bin/memory": guest_program("memory")}, **more)
 
 
 def make_busy(run: Scenario) -> set[int]:
@@ -88,5 +89,5 @@ def test_a_tenth_of_a_dump_opens(series, level, kernel_of, vmlinux_of, scratch, 
             found = listed_by_crash(said["ps"])
             print(f"crash {'8.0.6' if newer else '8.0.2'}: {len(found)} tasks of {len(pids)}")
         assert len(pids) > PROCESSES
-        assert pids - found <= set(), sorted(pids - found)
+        assert pids <= found, sorted(pids - found)
         record_property("cell", f"{stored / whole:.1%} of {whole >> 20} MiB")

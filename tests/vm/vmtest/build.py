@@ -55,3 +55,13 @@ def _test_module(kernel: Kernel, name: str, sources: Sequence[pathlib.Path]) -> 
                 shutil.copy(source, out)
         run(["make", "-C", kernel.headers(), f"M={out}", "W=1", "modules"], timeout=600)
     return out / f"{name}.ko"
+
+
+def guest_program(name: str) -> pathlib.Path:
+    """tests/vm/guest_programs/<name>.c, compiled so that it needs nothing of the guest."""
+    source = REPO / "tests" / "vm" / "guest_programs" / f"{name}.c"
+    out = REPO / "build" / "guest_programs" / name
+    with locked(out.with_suffix(".lock")):
+        if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
+            run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", out, source])
+    return out
