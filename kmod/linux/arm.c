@@ -206,8 +206,9 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	host->panic = dcast_run_alloc(host, true);
 	host->armed = dcast_run_alloc(host, false);
 	host->held_bytes += DCAST_STACK_BYTES;
-	if ((host->set.exclude_unused_vmemmap && !host->struct_pages) || !host->stack || !host->log ||
-	    !host->hot || !host->notes || !host->sock_rx || !host->panic || !host->armed)
+	if ((host->set.exclude_unused_vmemmap && !host->struct_pages) || !host->stack ||
+	    !host->log || !host->hot || !host->notes || !host->sock_rx || !host->panic ||
+	    !host->armed)
 		return -ENOMEM;
 	memset(host->stack, DCAST_STACK_FILL, DCAST_STACK_BYTES);
 	return dcast_handover_alloc(host);

@@ -56,8 +56,9 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 		}
 	}
 	if (dcast_has_e1000_status(parent)) {
-		card->status = ioremap(pci_resource_start(to_pci_dev(parent), 0) +
-					       DCAST_E1000_STATUS, sizeof(u32));
+		card->status =
+			ioremap(pci_resource_start(to_pci_dev(parent), 0) + DCAST_E1000_STATUS,
+				sizeof(u32));
 	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
 		vdev = dev_to_virtio(parent);
 		card->vdev_translated = __virtio_test_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
@@ -95,9 +96,8 @@ static bool dcast_carrier_read(const struct dcast_card *card)
 	} else {
 		__virtio16 status = 0;
 
-		card->vdev->config->get(card->vdev,
-					offsetof(struct virtio_net_config, status), &status,
-					sizeof(status));
+		card->vdev->config->get(card->vdev, offsetof(struct virtio_net_config, status),
+					&status, sizeof(status));
 		return virtio16_to_cpu(card->vdev, status) & VIRTIO_NET_S_LINK_UP;
 	}
 }

@@ -193,9 +193,9 @@ struct dcast_run {
 	u32 notes_len;
 	char *vmcoreinfo;
 	u32 vmcoreinfo_len;
-	const struct dcast_hot *hot;	     /* pages of class 1 whatever they are; may be NULL */
+	const struct dcast_hot *hot; /* pages of class 1 whatever they are; may be NULL */
 	const struct dcast_vmemmap *struct_pages; /* leaves out unused parts of it; may be NULL */
-	u64 window_first, window_end;	     /* only these windows; whole memory: 0, ~0 */
+	u64 window_first, window_end;		  /* only these windows; whole memory: 0, ~0 */
 };
 
 struct dcast_test_result {

@@ -18,8 +18,8 @@
  */
 unsigned int dcast_frame_header_len(const struct dcast_path *path)
 {
-	return ETH_HLEN + VLAN_HLEN +
-	       (path->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + sizeof(struct udphdr);
+	return ETH_HLEN + VLAN_HLEN + (path->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
+	       sizeof(struct udphdr);
 }
 
 /*

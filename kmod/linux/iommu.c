@@ -88,8 +88,8 @@ void dcast_iommu_map(struct dcast_path *path, struct dcast_card *card,
 	if (!card->dma)
 		return;
 	for (i = 0; i < path->ring_size; i++) {
-		card->dma[i] = dma_map_single(dev, path->ring[i]->head, path->packet_bytes,
-					      DMA_TO_DEVICE);
+		card->dma[i] =
+			dma_map_single(dev, path->ring[i]->head, path->packet_bytes, DMA_TO_DEVICE);
 		if (dma_mapping_error(dev, card->dma[i]))
 			card->dma[i] = DMA_MAPPING_ERROR;
 	}

@@ -242,7 +242,8 @@ void dcast_tx_put(struct dcast_path *path, u8 *payload, u32 len, unsigned int la
 		/* The first is in place; it may be copied from while the card reads it. */
 		if (own != payload)
 			memcpy(own, payload, len);
-		dcast_tx_queue(path, skb, dcast_frame_build(path, card, target, lane, own, len), own + len);
+		dcast_tx_queue(path, skb, dcast_frame_build(path, card, target, lane, own, len),
+			       own + len);
 	}
 }
 
