@@ -81,7 +81,6 @@ static bool dcast_rx_udp(struct dcast_host *host, struct dcast_path *path, struc
 	return true;
 }
 
-/* One frame, skb->data at its Ethernet header. */
 /* Whether frames that look like this on dev are the path's. */
 static bool dcast_path_hears(const struct dcast_path *path, const struct net_device *dev,
 			     const struct dcast_rx_frame *frame)
@@ -98,6 +97,7 @@ static bool dcast_path_hears(const struct dcast_path *path, const struct net_dev
 	return false;
 }
 
+/* One frame, skb->data at its Ethernet header. */
 static void dcast_rx_frame(struct dcast_host *host, const struct net_device *dev,
 			   struct sk_buff *skb)
 {
