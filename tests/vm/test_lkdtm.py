@@ -28,12 +28,12 @@ TYPES = (
 NEWER = {"6.12": ("PANIC_STOP_IRQOFF",)}
 DETECTORS = ("watchdog_thresh 1", "softlockup_panic 1", "hung_task_panic 1",
              "hung_task_timeout_secs 1")
-DEFAULT = (("6.12", "virtio-net-pci", "CORRUPT_STACK"),)
-CELLS = [pytest.param(*cell, marks=() if cell in DEFAULT else pytest.mark.slow)
+CELLS = [cell
          for series, nic in itertools.product(kernels.SERIES, ("virtio-net-pci", "e1000e"))
          for cell in itertools.product([series], [nic], (*TYPES, *NEWER.get(series, ())))]
 
 
+@pytest.mark.slow
 @pytest.mark.matrix("LKDTM")
 @pytest.mark.parametrize("series,nic,kind", CELLS)
 def test_lkdtm(series, nic, kind, kernel_of, scratch):
