@@ -194,7 +194,7 @@ static void dcast_hot_percpu(struct dcast_hot *hot)
 	for_each_possible_cpu(cpu)
 		if (cpu != first && per_cpu_offset(cpu) > per_cpu_offset(first))
 			unit = min_t(size_t, unit, per_cpu_offset(cpu) - per_cpu_offset(first));
-	for_each_possible_cpu(cpu)
+	for_each_present_cpu(cpu)
 		dcast_hot_range(hot, (void *)per_cpu_offset(cpu), unit);
 }
 
@@ -326,8 +326,9 @@ void dcast_hot_find(struct dcast_hot *hot, const struct dcast_run *run)
 	dcast_hot_memory_model(hot);
 	dcast_hot_log(hot, run);
 	dcast_hot_modules(hot);
+	dcast_hot_image(hot); /* however many tasks there are */
 	dcast_hot_tasks(hot);
-	dcast_hot_image(hot);
+	dcast_hot_image(hot); /* the code of their stacks */
 	dcast_hot_compact(hot);
 }
 
