@@ -377,10 +377,14 @@ void dcast_tx_watch(struct dcast_path *path, u64 now)
 			 (now - path->progress_ns) / NSEC_PER_MSEC);
 }
 
-/* See dumpcast.h. The packet after the last is the one that the driver has had for longest. */
+/*
+ * See dumpcast.h. After a flush, what still waits is what the driver does not take; and the
+ * packet half a ring ahead is free unless it has had half of them for long.
+ * Context: panic.
+ */
 bool dcast_tx_short(const struct dcast_path *path)
 {
-	return !dcast_ring_free(path, path->tail + path->ring_len / 2);
+	return path->send != path->tail || !dcast_ring_free(path, path->tail + path->ring_len / 2);
 }
 
 /*
