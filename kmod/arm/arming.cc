@@ -133,6 +133,19 @@ absl::Status WriteAll(const Files& files, const ArmConfig& config, const Identit
   return files.Write(Attribute("armed"), "1");
 }
 
+absl::Status CheckReady(const Files& files) {
+  const absl::StatusOr<ArmStatus> status = ReadStatus(files);
+  if (!status.ok()) return status.status();
+  if (!status->armed) {
+    return absl::FailedPreconditionError("the host is not armed: `dumpcast-arm arm` first");
+  }
+  if (status->running) {
+    return absl::AbortedError(absl::StrCat("another dump is under way: ", status->running->dump_id,
+                                           "; wait for its end"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config) {
@@ -179,12 +192,14 @@ absl::Status Disarm(const Files& files) {
 }
 
 absl::Status SendTestDump(const Files& files) {
-  const absl::StatusOr<ArmStatus> status = ReadStatus(files);
-  if (!status.ok()) return status.status();
-  if (!status->armed) {
-    return absl::FailedPreconditionError("the host is not armed: `dumpcast-arm arm` first");
-  }
-  return files.Write(Attribute("test"), "1");
+  const absl::Status ready = CheckReady(files);
+  return ready.ok() ? files.Write(Attribute("test"), "1") : ready;
+}
+
+absl::Status SendLiveDump(const Files& files, unsigned dump_level, uint64_t rate_kib_s) {
+  const absl::Status ready = CheckReady(files);
+  return ready.ok() ? files.Write(Attribute("dump"), absl::StrCat(dump_level, " ", rate_kib_s))
+                    : ready;
 }
 
 absl::StatusOr<ArmStatus> ReadStatus(const Files& files) {

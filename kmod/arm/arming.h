@@ -3,6 +3,7 @@
 #ifndef DUMPCAST_KMOD_ARM_ARMING_H_
 #define DUMPCAST_KMOD_ARM_ARMING_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,8 +27,16 @@ namespace dumpcast {
 [[nodiscard]] absl::Status Disarm(const Files& files);
 
 // Sends a test dump; blocks until it is committed or given up (30 s). Errors:
-// kDeadlineExceeded when too few relays committed it, kFailedPrecondition when not armed.
+// kDeadlineExceeded when too few relays committed it, kFailedPrecondition when not armed,
+// kAborted while another dump is under way.
 [[nodiscard]] absl::Status SendTestDump(const Files& files);
+
+// Sends a live dump of that dump level, with at most rate_kib_s on a path (0: no limit); blocks
+// until it is committed or given up. Errors: kDeadlineExceeded when too few relays committed it,
+// kCancelled when a signal or disarming ended it, kFailedPrecondition when not armed, kAborted
+// while another one is under way.
+[[nodiscard]] absl::Status SendLiveDump(const Files& files, unsigned dump_level,
+                                        uint64_t rate_kib_s);
 
 // The module's status; disarmed when it is not loaded.
 [[nodiscard]] absl::StatusOr<ArmStatus> ReadStatus(const Files& files);

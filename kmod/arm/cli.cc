@@ -8,6 +8,7 @@
 #include "kmod/arm/arming.h"
 #include "kmod/arm/checks.h"
 #include "kmod/arm/config.h"
+#include "kmod/arm/progress.h"
 #include "kmod/arm/status.h"
 
 namespace dumpcast {
@@ -19,7 +20,7 @@ constexpr char kDescription[] =
     "relays that answer; `test` proves the road with a small live dump.";
 constexpr char kFooter[] =
     "Exit status: 0 done, 1 failed, 2 bad flags or configuration, 3 not armed,\n"
-    "4 too few relays committed the test, 5 something keeps a dump from happening.";
+    "4 too few relays committed the test or live dump, 5 something keeps a dump from happening.";
 // Heartbeats are seconds apart; the first goes out at once.
 constexpr double kFirstAnswerSeconds = 0.2;
 constexpr int kFirstAnswerTries = 15;
@@ -31,6 +32,8 @@ struct Options {
   std::string output = "table";
   bool wait = false;
   bool fix = false;
+  unsigned dump_level = 31;
+  double rate_mib_s = 20;
 };
 
 int Fail(const ArmEnvironment& env, const absl::Status& status, int code = kArmFailed) {
@@ -153,25 +156,44 @@ int CommandDisarm(const ArmEnvironment& env) {
   return status.ok() ? kArmOk : Fail(env, status);
 }
 
-int CommandTest(const ArmEnvironment& env) {
-  const absl::Status sent = SendTestDump(env.files);
+// Says how a test or live dump (what) ended; sent is what asking for it returned.
+int ReportSent(const ArmEnvironment& env, const char* what, const absl::Status& sent,
+               std::optional<LiveResult> ArmStatus::*member) {
   if (absl::IsFailedPrecondition(sent)) return Fail(env, sent, kArmNotArmed);
   const absl::StatusOr<ArmStatus> status = ReadStatus(env.files);
-  const bool ran = status.ok() && status->test;
-  if (sent.ok() && ran) {
-    *env.out << "the test dump is committed by " << status->test->relays
-             << " relays: " << status->test->packets << " packets a path, " << status->test->ms
-             << " ms\n";
+  std::optional<LiveResult> result;
+  if (status.ok()) result = *status.*member;
+  if (sent.ok() && result) {
+    *env.out << "the " << what << " dump is committed by " << result->relays
+             << " relays: " << result->packets << " packets a path, " << result->ms << " ms\n";
     return kArmOk;
   }
   if (absl::IsDeadlineExceeded(sent)) {
     return Fail(env,
                 absl::DeadlineExceededError(absl::StrCat(
-                    "too few relays committed the test dump: ", ran ? status->test->relays : 0,
+                    "too few relays committed the ", what, " dump: ", result ? result->relays : 0,
                     "; `dumpcast-arm status` shows which of them answer")),
                 kArmNoRelay);
   }
-  return Fail(env, sent.ok() ? absl::InternalError("the module has no result of the test") : sent);
+  if (absl::IsCancelled(sent)) {
+    return Fail(env, absl::CancelledError(absl::StrCat(
+                         "the ", what, " dump was ended early; relays keep what they have of it")));
+  }
+  return Fail(env, sent.ok() ? absl::InternalError("the module has no result of the dump") : sent);
+}
+
+int CommandTest(const ArmEnvironment& env) {
+  return ReportSent(env, "test", SendTestDump(env.files), &ArmStatus::test);
+}
+
+int CommandDump(const ArmEnvironment& env, const Options& options) {
+  absl::Status sent;
+  {
+    const Progress progress(env.files, env.err, env.terminal);
+    sent = SendLiveDump(env.files, options.dump_level,
+                        static_cast<uint64_t>(options.rate_mib_s * 1024));
+  }
+  return ReportSent(env, "live", sent, &ArmStatus::live);
 }
 
 }  // namespace
@@ -203,7 +225,18 @@ int RunArm(int argc, const char* const* argv, const ArmEnvironment& env) {
       ->capture_default_str();
   CLI::App* disarm = app.add_subcommand("disarm", "say goodbye to the relays and let go");
   CLI::App* test = app.add_subcommand("test", "send a small live dump and wait for the commits");
-  for (CLI::App* command : {status, disarm, test}) command->fallthrough();
+  CLI::App* dump = app.add_subcommand(
+      "dump", "send a live dump: the whole memory of the running host; Ctrl-C ends it");
+  dump->add_option("--level", options.dump_level,
+                   "pages to leave out, as dump_level in arm.toml: 1 zero, 2 cache, 4 private "
+                   "cache, 8 user, 16 free")
+      ->check(CLI::Range(0u, 31u))
+      ->capture_default_str();
+  dump->add_option("--rate", options.rate_mib_s,
+                   "MiB/s on a path at most; 0: as fast as host, network and relays can")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  for (CLI::App* command : {status, disarm, test, dump}) command->fallthrough();
 
   try {
     app.parse(argc, argv);
@@ -214,6 +247,7 @@ int RunArm(int argc, const char* const* argv, const ArmEnvironment& env) {
   if (check->parsed()) return CommandCheck(env, options);
   if (status->parsed()) return CommandStatus(env, options);
   if (disarm->parsed()) return CommandDisarm(env);
+  if (dump->parsed()) return CommandDump(env, options);
   return CommandTest(env);
 }
 

@@ -16,8 +16,8 @@ enum ArmExit : int {
   kArmOk = 0,
   kArmFailed = 1,
   kArmUsage = 2,     // flags or configuration
-  kArmNotArmed = 3,  // status, test
-  kArmNoRelay = 4,   // test: too few commits
+  kArmNotArmed = 3,  // status, test, dump
+  kArmNoRelay = 4,   // test, dump: too few commits
   kArmProblems = 5,  // check: something keeps a dump from happening
 };
 
@@ -29,6 +29,7 @@ struct ArmEnvironment {
   std::function<absl::Status(const Files& files, const std::string& module)> ensure_module;
   // Waits; false when the process was asked to end.
   std::function<bool(double seconds)> sleep;
+  bool terminal = false;  // whether err is one: progress is written over itself
 };
 
 // Runs one command. Never throws.

@@ -26,6 +26,8 @@ absl::Status Failed(const std::string& path, absl::string_view what, int error) 
     case ENOENT:
     case ENODEV:
       return absl::NotFoundError(message);
+    case EINTR:
+      return absl::CancelledError(message);
     case ETIMEDOUT:
       return absl::DeadlineExceededError(message);
     case EACCES:

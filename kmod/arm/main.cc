@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <csignal>
 #include <ctime>
 #include <iostream>
@@ -24,11 +26,20 @@ bool SleepUnlessAsked(double seconds) {
   return g_asked_to_end == 0;
 }
 
+// A signal ends the write that it interrupts, not the process. Without SA_RESTART.
+void InterruptWritesOnly() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { g_asked_to_end = 1; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Only `arm --wait` sleeps for long; every other command ends by the signal as usual.
+  // Of all commands `arm --wait` alone sleeps for long; `dump` gets a live dump ended cleanly.
   for (int i = 1; i < argc; i++) {
+    if (std::string(argv[i]) == "dump") InterruptWritesOnly();
     if (std::string(argv[i]) != "--wait") continue;
     sigset_t ends;
     sigemptyset(&ends);
@@ -41,5 +52,6 @@ int main(int argc, char** argv) {
   env.err = &std::cerr;
   env.ensure_module = dumpcast::EnsureModule;
   env.sleep = SleepUnlessAsked;
+  env.terminal = isatty(STDERR_FILENO) != 0;
   return dumpcast::RunArm(argc, argv, env);
 }

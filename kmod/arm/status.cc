@@ -97,14 +97,26 @@ RelayStatus TakeRelay(const Words& words) {
   return relay;
 }
 
-TestStatus TakeTest(const Words& words) {
-  TestStatus test;
-  test.ok = Text(words, "ok") == "1";
-  if (!absl::SimpleAtoi(Text(words, "error"), &test.error)) test.error = 0;
-  test.relays = Number(words, "relays");
-  test.packets = Number(words, "packets");
-  test.ms = Number(words, "ms");
-  return test;
+LiveResult TakeResult(const Words& words) {
+  LiveResult result;
+  result.ok = Text(words, "ok") == "1";
+  if (!absl::SimpleAtoi(Text(words, "error"), &result.error)) result.error = 0;
+  result.relays = Number(words, "relays");
+  result.packets = Number(words, "packets");
+  result.ms = Number(words, "ms");
+  return result;
+}
+
+RunningStatus TakeRunning(const Words& words) {
+  RunningStatus running;
+  running.test = Text(words, "test") == "1";
+  running.dump_id = Text(words, "dump_id");
+  running.done_blocks = Number(words, "done");
+  running.total_blocks = Number(words, "total");
+  running.packets = Number(words, "packets");
+  running.relays = Number(words, "relays");
+  running.ms = Number(words, "ms");
+  return running;
 }
 
 }  // namespace
@@ -127,7 +139,11 @@ absl::StatusOr<ArmStatus> ParseStatus(absl::string_view text) {
     } else if (kind == "relay") {
       status.relays.push_back(TakeRelay(words));
     } else if (kind == "test") {
-      status.test = TakeTest(words);
+      status.test = TakeResult(words);
+    } else if (kind == "live") {
+      status.live = TakeResult(words);
+    } else if (kind == "running") {
+      status.running = TakeRunning(words);
     }
   }
   if (!host) {

@@ -30,10 +30,21 @@ struct RelayStatus {
   std::map<uint64_t, uint64_t> heard_ms;  // path index -> age of the last answer
 };
 
-struct TestStatus {
+// How a test dump or a live dump ended.
+struct LiveResult {
   bool ok = false;
   int64_t error = 0;  // negative errno
   uint64_t relays = 0, packets = 0, ms = 0;
+};
+
+// A test dump or live dump that is under way.
+struct RunningStatus {
+  bool test = false;
+  std::string dump_id;
+  uint64_t done_blocks = 0, total_blocks = 0;  // total 0: not known yet
+  uint64_t packets = 0;                        // on the first path
+  uint64_t relays = 0;                         // that have it all
+  uint64_t ms = 0;
 };
 
 struct ArmStatus {
@@ -43,13 +54,16 @@ struct ArmStatus {
   uint64_t bad_mac = 0, bad_format = 0;  // packets that claimed to be answers
   std::vector<PathStatus> paths;
   std::vector<RelayStatus> relays;
-  std::optional<TestStatus> test;  // the last one since arming
+  std::optional<RunningStatus> running;
+  std::optional<LiveResult> test, live;  // the last of each since arming
 };
 
 // Parses the module's text. Words and lines that are not known are passed over, so that a
 // newer module can say more. Errors: kInvalidArgument with the line.
 [[nodiscard]] absl::StatusOr<ArmStatus> ParseStatus(absl::string_view text);
 
+// How far it is: "40 %", or "1200 blocks" while the sum is not known.
+std::string Share(const RunningStatus& running);
 // For people: a line on the host, a table of paths, a table of relays.
 std::string StatusTable(const ArmStatus& status);
 // For programs: one JSON object, documented in README.md.

@@ -58,7 +58,27 @@ uint64_t Heard(const ArmStatus& status, uint64_t path) {
   return n;
 }
 
+void AppendResult(absl::string_view what, const std::optional<LiveResult>& result,
+                  std::string* out) {
+  if (!result) return;
+  absl::StrAppendFormat(out, "\nlast %s dump: %s, %d relays committed it, %d.%d s\n", what,
+                        result->ok ? "good" : "failed", result->relays, result->ms / 1000,
+                        result->ms % 1000 / 100);
+}
+
+nlohmann::json ResultJson(const LiveResult& result) {
+  return {{"ok", result.ok},
+          {"relays", result.relays},
+          {"packets", result.packets},
+          {"ms", result.ms}};
+}
+
 }  // namespace
+
+std::string Share(const RunningStatus& running) {
+  if (running.total_blocks == 0) return absl::StrCat(running.done_blocks, " blocks");
+  return absl::StrCat(running.done_blocks * 100 / running.total_blocks, " %");
+}
 
 std::string StatusTable(const ArmStatus& status) {
   if (!status.armed) return "disarmed: a crash would send nothing; `dumpcast-arm arm` arms\n";
@@ -93,11 +113,14 @@ std::string StatusTable(const ArmStatus& status) {
     absl::StrAppend(&out, "\n", status.bad_mac,
                     " answers had a wrong MAC: relays and host have different keys\n");
   }
-  if (status.test) {
-    absl::StrAppendFormat(&out, "\nlast test dump: %s, %d relays committed it, %d.%d s\n",
-                          status.test->ok ? "good" : "failed", status.test->relays,
-                          status.test->ms / 1000, status.test->ms % 1000 / 100);
+  if (status.running) {
+    absl::StrAppendFormat(&out, "\na %s dump is under way: %s, %s, %d.%d s\n",
+                          status.running->test ? "test" : "live", status.running->dump_id,
+                          Share(*status.running), status.running->ms / 1000,
+                          status.running->ms % 1000 / 100);
   }
+  AppendResult("test", status.test, &out);
+  AppendResult("live", status.live, &out);
   return out;
 }
 
@@ -137,12 +160,17 @@ std::string StatusJson(const ArmStatus& status) {
                                 {"pace_kib_s", relay.pace_kib_s},
                                 {"answered_ms_ago", ages}});
     }
-    if (status.test) {
-      json["test"] = {{"ok", status.test->ok},
-                      {"relays", status.test->relays},
-                      {"packets", status.test->packets},
-                      {"ms", status.test->ms}};
+    if (status.running) {
+      json["running"] = {{"test", status.running->test},
+                         {"dump_id", status.running->dump_id},
+                         {"done_blocks", status.running->done_blocks},
+                         {"total_blocks", status.running->total_blocks},
+                         {"packets", status.running->packets},
+                         {"relays", status.running->relays},
+                         {"ms", status.running->ms}};
     }
+    if (status.test) json["test"] = ResultJson(*status.test);
+    if (status.live) json["live"] = ResultJson(*status.live);
   }
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

@@ -174,6 +174,12 @@ void dcast_sender_renew(struct dcast_sender *s, const __u8 dump_id[DCAST_ID_BYTE
 /* Says goodbye (armed) on every path; call step() until it returns 0 afterwards. */
 void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns);
 
+/*
+ * Ends a dump before its time, as its time limit would: relays are told, and seal what they have.
+ * Call step() until the phase is DONE afterwards.
+ */
+void dcast_sender_stop(struct dcast_sender *s, __u64 now_ns);
+
 enum dcast_phase dcast_sender_phase(const struct dcast_sender *s);
 /* True when every lane has the commits wanted. */
 int dcast_sender_committed(const struct dcast_sender *s);

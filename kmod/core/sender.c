@@ -362,6 +362,15 @@ void dcast_sender_renew(struct dcast_sender *s, const __u8 dump_id[DCAST_ID_BYTE
 }
 
 /* Context: any; must not allocate. */
+void dcast_sender_stop(struct dcast_sender *s, __u64 now_ns)
+{
+	if (s->phase == DCAST_PHASE_ARMED || s->phase == DCAST_PHASE_DONE || s->finishing)
+		return;
+	dcast_finish(s, now_ns);
+	s->wake_ns = now_ns;
+}
+
+/* Context: any; must not allocate. */
 void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns)
 {
 	if (s->phase != DCAST_PHASE_ARMED)

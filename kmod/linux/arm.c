@@ -278,11 +278,16 @@ free:
 	return err;
 }
 
-/* Disarms; nothing when not armed. Context: process, under dcast_config_lock. */
+/*
+ * Disarms; nothing when not armed. A live dump is ended first.
+ * Context: process, under dcast_config_lock, which is let go of meanwhile.
+ */
 void dcast_disarm(void)
 {
-	struct dcast_host *host = dcast_armed;
+	struct dcast_host *host;
 
+	dcast_live_end();
+	host = dcast_armed;
 	if (!host)
 		return;
 	dcast_publish(NULL);

@@ -20,6 +20,9 @@
  *     paths/<name>/            mkdir makes one; see configfs_path.c
  *     armed                    1 arms, 0 disarms
  *     test                     1 sends a test dump and waits for the commits
+ *     dump                     "LEVEL KIB_S" sends a live dump of that dump level, with at most
+ *                              that many KiB/s on a path (0: no limit), and waits; a signal to
+ *                              who writes ends it
  *     dump_id status           read only
  *     held                     read only, by root: physical pages held for a dump (held.c)
  *
@@ -307,6 +310,7 @@ CONFIGFS_ATTR(dcast_, armed);
 
 static ssize_t dcast_test_store(struct config_item *item, const char *page, size_t len)
 {
+	const struct dcast_live_wish wish = { .test = true };
 	bool wanted;
 	int err;
 
@@ -314,12 +318,26 @@ static ssize_t dcast_test_store(struct config_item *item, const char *page, size
 		pr_err("test: wanted 1\n");
 		return -EINVAL;
 	}
-	mutex_lock(&dcast_config_lock);
-	err = dcast_armed ? dcast_live_test(dcast_armed) : -ENOTCONN;
-	mutex_unlock(&dcast_config_lock);
+	err = dcast_live_dump(&wish);
 	return err ? err : len;
 }
 CONFIGFS_ATTR_WO(dcast_, test);
+
+static ssize_t dcast_dump_store(struct config_item *item, const char *page, size_t len)
+{
+	struct dcast_live_wish wish = {};
+	int err;
+
+	if (sscanf(page, "%hhu %u", &wish.dump_level, &wish.rate_kib_s) != 2 ||
+	    wish.dump_level > 31) {
+		pr_err("dump: wanted \"LEVEL KIB_S\", LEVEL in 0..31, got \"%.*s\"\n",
+		       (int)strcspn(page, "\n"), page);
+		return -EINVAL;
+	}
+	err = dcast_live_dump(&wish);
+	return err ? err : len;
+}
+CONFIGFS_ATTR_WO(dcast_, dump);
 
 static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_host_id,
@@ -346,6 +364,7 @@ static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_dump_id,
 	&dcast_attr_armed,
 	&dcast_attr_test,
+	&dcast_attr_dump,
 	NULL,
 };
 

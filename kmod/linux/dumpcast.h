@@ -198,12 +198,19 @@ struct dcast_run {
 	u64 window_first, window_end;		  /* only these windows; whole memory: 0, ~0 */
 };
 
-struct dcast_test_result {
+/* How the last dump of the living ended. */
+struct dcast_live_result {
 	bool ran;
 	int error;
 	unsigned int relays; /* that committed it */
 	u64 packets;
 	u64 duration_ns;
+};
+
+struct dcast_live_wish {
+	bool test; /* class 0 and a few windows, to prove the road */
+	u8 dump_level;
+	u32 rate_kib_s; /* on one path; 0: as the paths and relays take it */
 };
 
 struct dcast_host {
@@ -244,8 +251,10 @@ struct dcast_host {
 	bool plugged; /* memory: the map is to be taken again */
 	bool changed; /* network devices: the paths are to be looked at again */
 	u8 *sock_rx;
-	bool testing; /* a test dump uses the map */
-	struct dcast_test_result test;
+	struct dcast_run *live; /* a live or test dump that is under way */
+	bool live_is_test;
+	u64 live_began_ns;
+	struct dcast_live_result test_result, live_result; /* the last of each */
 };
 
 extern struct mutex dcast_config_lock;
@@ -401,8 +410,10 @@ int dcast_sock_receive(struct dcast_path *path, void *buf, u32 cap);
 /* heartbeat.c, live.c: process */
 int dcast_heartbeat_start(struct dcast_host *host);
 void dcast_heartbeat_stop(struct dcast_host *host);
-bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also);
-int dcast_live_test(struct dcast_host *host);
+bool dcast_heartbeat_receive(struct dcast_host *host);
+unsigned int dcast_live_committed(const struct dcast_run *run);
+int dcast_live_dump(const struct dcast_live_wish *wish);
+void dcast_live_end(void);
 
 /* panic.c */
 int dcast_panic_init(void);

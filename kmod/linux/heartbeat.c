@@ -16,11 +16,11 @@
 #define DCAST_RECEIVE_MAX 256 /* packets at a time, so that a flood does not starve the rest */
 
 /*
- * Hands what came in to the armed engine, and to also (a test dump's) when there is one.
+ * Hands what came in to the armed engine, and to that of a live dump when there is one.
  * True when there may be more.
  * Context: process, under host->lock.
  */
-bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also)
+bool dcast_heartbeat_receive(struct dcast_host *host)
 {
 	unsigned int i, n = 0;
 	int len;
@@ -34,8 +34,8 @@ bool dcast_heartbeat_receive(struct dcast_host *host, struct dcast_run *also)
 				break;
 			n++;
 			dcast_sender_input(&host->armed->sender, now, i, host->sock_rx, len);
-			if (also)
-				dcast_sender_input(&also->sender, now, i, host->sock_rx, len);
+			if (host->live)
+				dcast_sender_input(&host->live->sender, now, i, host->sock_rx, len);
 		}
 	}
 	return n == DCAST_RECEIVE_MAX;
@@ -95,7 +95,7 @@ static int dcast_heartbeat_thread(void *arg)
 			dcast_watchdogs_find(host);
 			map_ns = dcast_now_ns() + DCAST_REFRESH_NS;
 		}
-		if (dcast_heartbeat_receive(host, NULL))
+		if (dcast_heartbeat_receive(host))
 			WRITE_ONCE(host->wanted, true);
 		while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
 			;

@@ -7,13 +7,19 @@
  *   host state=armed dump_id=... held_bytes=... symbol_size=... relays=...
  *   path index=0 name=... device=... up=1 resolved=1/1 sent=... errors=... error="..."
  *   relay id=... name=... lanes=... pace_kib_s=... heard_ms.0=...
+ *   running test=0 dump_id=... done=... total=... packets=... relays=... ms=...
  *   test ok=1 error=0 relays=2 packets=... ms=...
+ *   live ok=1 error=0 relays=2 packets=... ms=...
+ *
+ * running: the live dump that is under way; done and total count blocks, total is 0 until it is
+ * known, relays are those that have it all.
  */
 #include "dumpcast.h"
 
 #include <linux/ctype.h>
 
-#define DCAST_TEXT_SPARE 32
+/* A live dump that begins adds a line, too. */
+#define DCAST_TEXT_SPARE 256
 
 __printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...)
 {
@@ -86,6 +92,30 @@ static void dcast_print_relay(struct dcast_out_text *out, const struct dcast_hos
 	dcast_print(out, "\n");
 }
 
+static void dcast_print_result(struct dcast_out_text *out, const char *what,
+			       const struct dcast_live_result *result)
+{
+	if (result->ran)
+		dcast_print(out, "%s ok=%d error=%d relays=%u packets=%llu ms=%llu\n", what,
+			    !result->error, result->error, result->relays, result->packets,
+			    result->duration_ns / NSEC_PER_MSEC);
+}
+
+static void dcast_print_running(struct dcast_out_text *out, const struct dcast_host *host)
+{
+	const struct dcast_run *run = host->live;
+	u64 done, total;
+
+	if (!run)
+		return;
+	dcast_sender_progress(&run->sender, &done, &total);
+	dcast_print(out,
+		    "running test=%d dump_id=%*phN done=%llu total=%llu packets=%llu relays=%u ms=%llu\n",
+		    host->live_is_test, DCAST_ID_BYTES, run->config.dump_id, done, total,
+		    dcast_sender_stats(&run->sender)->packets[0], dcast_live_committed(run),
+		    (dcast_now_ns() - host->live_began_ns) / NSEC_PER_MSEC);
+}
+
 /* Context: process, under dcast_config_lock. */
 void dcast_status_print(struct dcast_out_text *out)
 {
@@ -112,10 +142,9 @@ void dcast_status_print(struct dcast_out_text *out)
 		dcast_print_path(out, host->paths[i]);
 	for (i = 0; (relay = dcast_sender_relay(&host->armed->sender, i)); i++)
 		dcast_print_relay(out, host, relay);
-	if (host->test.ran)
-		dcast_print(out, "test ok=%d error=%d relays=%u packets=%llu ms=%llu\n",
-			    !host->test.error, host->test.error, host->test.relays,
-			    host->test.packets, host->test.duration_ns / NSEC_PER_MSEC);
+	dcast_print_running(out, host);
+	dcast_print_result(out, "test", &host->test_result);
+	dcast_print_result(out, "live", &host->live_result);
 	mutex_unlock(&host->lock);
 }
 
