@@ -3,6 +3,7 @@
 
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/arm/fake_root.h"
@@ -117,6 +118,29 @@ TEST_F(CliTest, DisarmTellsTheModule) {
   root_.Set(std::string(kModule) + "/armed", "1");
   EXPECT_EQ(Run({"disarm"}), kArmOk);
   EXPECT_EQ(root_.Get(std::string(kModule) + "/armed"), "0");
+}
+
+TEST_F(CliTest, DumpWritesLevelAndRateAndSaysHowItEnded) {
+  EXPECT_EQ(Run({"dump"}), kArmNotArmed);
+  root_.Set(absl::StrCat(kModule, "/dump"), "");
+  root_.Set(absl::StrCat(kModule, "/status"),
+            "host state=armed dump_id=01\nlive ok=1 error=0 relays=2 packets=5 ms=70");
+  EXPECT_EQ(Run({"dump"}), kArmOk);
+  EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "31 20480") << "not at full speed by default";
+  EXPECT_THAT(out_.str(), HasSubstr("the live dump is committed by 2 relays"));
+  EXPECT_EQ(Run({"dump", "--level", "0", "--rate", "0.5"}), kArmOk);
+  EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "0 512");
+  EXPECT_EQ(Run({"dump", "--level", "32"}), kArmUsage);
+}
+
+TEST_F(CliTest, ASecondDumpIsRefusedWhileOneIsUnderWay) {
+  root_.Set(absl::StrCat(kModule, "/dump"), "");
+  root_.Set(absl::StrCat(kModule, "/status"), "host state=armed\nrunning test=0 dump_id=07 done=1");
+  for (const char* command : {"dump", "test"}) {
+    EXPECT_EQ(Run({command}), kArmFailed);
+    EXPECT_THAT(err_.str(), HasSubstr("another dump is under way: 07"));
+  }
+  EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "");
 }
 
 }  // namespace

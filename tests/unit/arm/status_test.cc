@@ -44,6 +44,22 @@ TEST(ArmStatusTest, EveryWordIsTaken) {
   EXPECT_FALSE(parsed->test->ok);
 }
 
+TEST(ArmStatusTest, ADumpUnderWayAndTheLastLiveDumpAreTold) {
+  const auto parsed = ParseStatus(
+      "host state=armed dump_id=01 symbol_size=1352\n"
+      "running test=0 dump_id=02 done=30 total=120 packets=7 relays=1 ms=1500\n"
+      "live ok=1 error=0 relays=2 packets=60565 ms=30770\n");
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  ASSERT_TRUE(parsed->running && parsed->live && !parsed->test);
+  EXPECT_FALSE(parsed->running->test);
+  EXPECT_EQ(Share(*parsed->running), "25 %");
+  EXPECT_EQ(Share(RunningStatus{.done_blocks = 9}), "9 blocks");
+  const std::string table = StatusTable(*parsed);
+  EXPECT_THAT(table, HasSubstr("a live dump is under way: 02, 25 %, 1.5 s"));
+  EXPECT_THAT(table, HasSubstr("last live dump: good, 2 relays committed it, 30.7 s"));
+  EXPECT_THAT(StatusJson(*parsed), HasSubstr("\"total_blocks\": 120"));
+}
+
 TEST(ArmStatusTest, ANewerModuleMaySayMore) {
   const auto parsed =
       ParseStatus("host state=armed colour=\"dark blue\" x\nweather rain=1\nnothing\n");
