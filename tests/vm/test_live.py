@@ -100,7 +100,7 @@ def test_status_does_not_wait_and_another_dump_is_refused(armed):
     for again in ("dump", "test"):
         code, said = armed.vm.sh(f"dumpcast-arm {again}")
         assert code == 1 and f"another dump is under way: {first['dump_id']}" in said
-    armed.vm.sh("pkill -INT -f 'dumpcast-arm dump'", check=True)
+    armed.vm.sh("kill -INT $(pidof dumpcast-arm)", check=True)
     said = wait_exit(armed)
     print(said)
     assert "the live dump was ended early" in said and said.endswith("exit 1\n")

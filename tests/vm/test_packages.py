@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 
-from vmtest import kernels, words
+from vmtest import build, debian, kernels, words
 from vmtest.scenario import Scenario
+from vmtest.util import REPO, run as run_tool
 
 # e1000e is absent from the cloud flavour: all have virtio-net.
 NIC = "virtio-net-pci"
@@ -39,3 +42,76 @@ def test_crash_and_test_dump(series, kernel_of, scratch, record_property):
             assert word not in hook, hook[:6000]
         assert "Kernel panic - not syncing: sysrq triggered crash" in run.log()
         record_property("cell", f"{said.blocks} blocks")
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, pathlib.Path]:
+    """Built by `./dev package`, which refuses lintian's errors."""
+    done = run_tool([REPO / "dev", "package", "--no-deps"], timeout=1800)
+    paths = [pathlib.Path(line) for line in done.stdout.splitlines()]
+    return {path.name.partition("_")[0]: path for path in paths}
+
+
+@pytest.mark.slow
+def test_packages_bring_what_they_say(packages):
+    version = packages["dumpcast-dkms"].name.split("_")[1]
+    brought = debian.contents(packages["dumpcast-dkms"])
+    source = f"usr/src/dumpcast-{version}/"
+    sources = [name for name in brought if not name.startswith("usr/share/doc/")]
+    assert all(name.startswith(source) for name in sources), sources
+    for name in ("dkms.conf", "kmod/linux/Kbuild", "kmod/core/sender.c", "protos/wire/dumpcast_wire.h"):
+        assert source + name in sources
+    brought = debian.contents(packages["dumpcast-arm"])
+    for name in ("etc/dumpcast/arm.toml", "usr/sbin/dumpcast-arm",
+                 "lib/systemd/system/dumpcast-arm.service", "usr/share/man/man8/dumpcast-arm.8.gz",
+                 "usr/share/bash-completion/completions/dumpcast-arm"):
+        assert name in brought
+    assert run_tool(["dpkg-deb", "-I", packages["dumpcast-arm"], "conffiles"]).stdout.split() == [
+        "/etc/dumpcast/arm.toml"]
+
+
+@pytest.mark.slow
+def test_install_upgrade_crash_and_purge(packages, kernel_of, scratch, monkeypatch):
+    """By dpkg in a Debian root; the guest that crashes then runs what DKMS built there."""
+    kernel = kernel_of("6.1")
+    dkms, arm = packages["dumpcast-dkms"], packages["dumpcast-arm"]
+    version = dkms.name.split("_")[1]
+    with debian.root(kernel) as root:
+        before = set(root.find("lib/modules/*/*", "etc/*", "usr/src/*", "var/lib/dkms/*"))
+        # The libraries of dumpcast-arm; apt takes them from the mirror.
+        said = root.sh(f"apt-get -q update && apt-get -q -y --no-install-recommends install "
+                       f"{root.take(dkms)} {root.take(arm)}")
+        print(said[-3000:])
+        module = f"lib/modules/{kernel.release}/updates/dkms/dumpcast.ko"
+        assert (root.path / module).is_file(), said
+        assert f"{version}, {kernel.release}, x86_64: installed" in root.sh("dkms status dumpcast")
+        assert root.sh("systemctl is-enabled dumpcast-arm").strip() == "enabled"
+        unit = (root.path / "lib/systemd/system/dumpcast-arm.service").read_text(encoding="utf-8")
+        assert "ConditionPathExists=/etc/dumpcast/cluster.key" in unit
+        assert not root.find("etc/dumpcast/cluster.key"), "armed by nobody's wish"
+
+        newer = debian.with_version(dkms, version, f"{version}.1", scratch)
+        root.sh("echo '# mine' >>/etc/dumpcast/arm.toml")
+        root.sh(f"dpkg -i {root.take(newer)} && dpkg -i {root.take(arm)}")
+        status = root.sh("dkms status dumpcast")
+        assert f"{version}.1, {kernel.release}" in status and f"{version}," not in status, status
+        assert "# mine" in (root.path / "etc/dumpcast/arm.toml").read_text(encoding="utf-8")
+
+        (scratch / "dumpcast.ko").write_bytes((root.path / module).read_bytes())
+        (scratch / "dumpcast-arm").write_bytes((root.path / "usr/sbin/dumpcast-arm").read_bytes())
+        root.sh("dpkg --purge dumpcast-arm dumpcast-dkms")
+        after = set(root.find("lib/modules/*/*", "etc/*", "usr/src/*", "var/lib/dkms/*"))
+        left = {name for name in after - before if "dumpcast" in name or "updates" in name}
+        assert not left, left
+        assert not root.find("etc/systemd/system/*/dumpcast*", "usr/src/dumpcast*", "etc/dumpcast",
+                             "var/lib/systemd/deb-systemd-helper-*/*dumpcast*")
+
+    binary = build.binary
+    monkeypatch.setattr(build, "kmod", lambda _kernel: scratch / "dumpcast.ko")
+    monkeypatch.setattr(build, "binary", lambda name: scratch / name
+                        if name == "dumpcast-arm" else binary(name))
+    with Scenario(scratch / "run", kernel, [NIC], relay_count=1) as run:
+        run.vm.crash()
+        run.wait_sealed()
+        run.vm.wait_reset()
+        assert words.report(run.vm.console()).committed

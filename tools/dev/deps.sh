@@ -14,7 +14,7 @@ declare -A DEPS=(
   [package]="dpkg-dev debhelper dh-dkms lintian fakeroot"
   [test]="python3-pytest python3-yaml iproute2 nftables procps"
   [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn debootstrap
-    kexec-tools python3-pytest iproute2 ethtool clang-14 nftables procps binutils zstd xz-utils
+    kexec-tools mmdebstrap openssl python3-pytest iproute2 ethtool clang-14 nftables procps binutils zstd xz-utils
     ca-certificates"
   [demo]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn
     debootstrap iproute2 nftables procps binutils zstd xz-utils ca-certificates"

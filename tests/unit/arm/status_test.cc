@@ -53,7 +53,9 @@ TEST(ArmStatusTest, ADumpUnderWayAndTheLastLiveDumpAreTold) {
   ASSERT_TRUE(parsed->running && parsed->live && !parsed->test);
   EXPECT_FALSE(parsed->running->test);
   EXPECT_EQ(Share(*parsed->running), "25 %");
-  EXPECT_EQ(Share(RunningStatus{.done_blocks = 9}), "9 blocks");
+  RunningStatus early;
+  early.done_blocks = 9;
+  EXPECT_EQ(Share(early), "9 blocks");
   const std::string table = StatusTable(*parsed);
   EXPECT_THAT(table, HasSubstr("a live dump is under way: 02, 25 %, 1.5 s"));
   EXPECT_THAT(table, HasSubstr("last live dump: good, 2 relays committed it, 30.7 s"));
