@@ -84,8 +84,6 @@ class Net:
         self.switch = f"{self.prefix}-sw"
         self._loss: dict[tuple[int, int], Loss] = {}
         self._replies_dropped: set[int] = set()
-        # Bytes of a card's packets on their way through the switch (QEMU's sndbuf); 0: any.
-        self.send_buffer = 0
         self._helpers: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Net":
@@ -134,16 +132,6 @@ class Net:
     def set_link(self, bridge: int, up: bool) -> None:
         """Cuts or restores the cable between the guest's card and a bridge."""
         self._ip(self.switch, "link", "set", self.port(bridge).tap, "up" if up else "down")
-
-    def jam(self, bridge: int, jammed: bool) -> None:
-        """A bridge that takes nothing more; virtio cards wait for it, given a send_buffer."""
-        for short in [f"r{relay}" for relay in range(self.relays)] + ["cl"]:
-            near = self._near(short, bridge)
-            if jammed:
-                self.run_in(self.switch, ["tc", "qdisc", "add", "dev", near, "root", "tbf", "rate",
-                                          "8bit", "burst", "2kb", "limit", "100mb"])
-            else:
-                self.run_in(self.switch, ["tc", "qdisc", "del", "dev", near, "root"])
 
     def set_loss(self, loss: Loss, relays: Sequence[int] | None = None,
                  bridges: Sequence[int] | None = None) -> None:

@@ -370,8 +370,7 @@ class Vm:
         for index, nic in enumerate(self.nics):
             port = self.net.port(index)
             queues = self.net.queues
-            backend = (f"tap,id=net{index},ifname={port.tap},script=no,downscript=no,"
-                       f"sndbuf={self.net.send_buffer}")
+            backend = f"tap,id=net{index},ifname={port.tap},script=no,downscript=no"
             card = f"{nic},id=nic{index},netdev=net{index},mac={port.mac},romfile="
             if queues > 1:
                 backend += f",queues={queues},vhost=off"

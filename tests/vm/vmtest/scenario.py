@@ -60,7 +60,6 @@ class Scenario(Stacked):
     guest_modules: Sequence[str] = ()  # more of the kernel's own
     mtu: int = 1500
     queues: int = 1
-    send_buffer: int = 0  # see Net
     devices: Sequence[str] = ()  # more of QEMU's arguments
 
     def __post_init__(self) -> None:
@@ -76,7 +75,6 @@ class Scenario(Stacked):
         kmod = build.kmod(self.kernel)
         self.net = self._stack.enter_context(
             Net(len(self.nics), self.relay_count, self.mtu, self.queues))
-        self.net.send_buffer = self.send_buffer
         self.relays = self._stack.enter_context(
             Relays(self.net, self.folder / "relays", self.relay_flags))
         guest = Guest(
