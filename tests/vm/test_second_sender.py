@@ -29,7 +29,7 @@ LOW_PAGES = (1 << 20) // PAGE  # the crash kernel uses the first MiB, too
 # kernel's drivers reset them, and the oracle knows a ring only by what it points at.
 RING_BYTES = 512
 # And starting the second kernel is work of the first.
-MAY_DIFFER = (*judge.MAY_DIFFER, r"(data|bss): .*(kexec|vmcoreinfo)")
+MAY_DIFFER = (*judge.MAY_DIFFER, r"(data|bss): .*(kexec|vmcoreinfo|ftrace_enabled)")
 HALF_WAY = "time_limit_s = 4\nlinger_ms = 1000"
 SECOND = "DUMPCAST_LINGER=8 dumpcast-kdump"  # packaging/kdump
 
