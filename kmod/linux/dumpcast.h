@@ -4,7 +4,7 @@
  *
  *   configfs.c, configfs_path.c, status.c, held.c   the interface to user space
  *   arm.c                                   everything that a dump needs, prepared
- *   memmap.c filter.c hot.c pages.c         which memory there is, which leaves, reading it
+ *   memmap.c filter.c hot*.c vmemmap.c pages.c   which memory there is, which leaves, reading it
  *   notes.c streams.c                       class 0: registers, log, memory map
  *   path.c cards.c carrier.c iommu.c frame.c tx.c rx.c neighbour.c   packets with nobody's help
  *   probe.c watchdog.c                      what stopped processors hold; what would reset us

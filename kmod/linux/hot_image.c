@@ -3,7 +3,7 @@
  * Class 1, continued: the kernel's own image, which is more than a debugger needs at first.
  *
  * What it holds and debuggers do not ask for is large: the code, which they read of a few
- * functions only, and tables (symbol names, BTF, ORC), each one symbol of a megabyte and more.
+ * functions only, and tables (symbol names, BTF, ORC), each one symbol of 1.25 MiB and more.
  * Left out of class 1 they leave with class 2. Of the code, what stacks point into is taken,
  * and what surrounds schedule(): crash disassembles it, and the interrupt entries that lie
  * next to it, before it shows anything. Of the ORC tables, what unwinds the running tasks.
@@ -18,7 +18,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#define DCAST_TABLE_BYTES   (1ul << 20)	 /* constants that large are tables for machines */
+#define DCAST_TABLE_BYTES   (5ul << 18)	 /* constants that large are tables for machines */
 #define DCAST_TABLE_KEPT    (64ul << 10) /* what has no symbol counts as the one before */
 #define DCAST_CODE_AROUND   1024	 /* functions are rarely larger */
 #define DCAST_CODE_SCHEDULE (96ul << 10)
