@@ -255,6 +255,19 @@ static void dcast_tx_break_lock(struct dcast_path *path, struct netdev_queue *tx
 }
 
 /*
+ * On PREEMPT_RT who unlocks wakes who waits, and takes the scheduler's locks for it. None of
+ * those that wait will ever run.
+ * Context: panic.
+ */
+static void dcast_tx_forget_waiters(struct dcast_path *path, struct netdev_queue *txq)
+{
+#ifdef CONFIG_PREEMPT_RT
+	if (!RB_EMPTY_ROOT(&txq->_xmit_lock.lock.waiters.rb_root))
+		dcast_tx_break_lock(path, txq);
+#endif
+}
+
+/*
  * Whether no transmit lock of the device is held, so that its poll function, which may take
  * them, can be called. Locks that stay held beyond the bound are broken: their owner was
  * stopped, or is what panicked.
@@ -326,6 +339,7 @@ void dcast_tx_flush(struct dcast_path *path)
 	txq = netdev_get_tx_queue(dev, path->queue);
 	if (dcast_tx_frozen(path, txq))
 		return;
+	dcast_tx_forget_waiters(path, txq);
 	if (!HARD_TX_TRYLOCK(dev, txq)) {
 		dcast_tx_locks_free(path, card);
 		return;
