@@ -25,6 +25,8 @@ ZEROS = bytes(PAGE)
 # them) with IPv4, ARP or IPv6 in them, or IPv6 multicast (neighbour discovery).
 FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd)",
                    re.DOTALL)
+# The sender's own frames, by IPv4: vmxnet3's driver copies their beginnings for the card.
+SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{27}DCST", re.DOTALL)
 FRAGMENT = 8  # pages that drivers take at once for frames (SKB_FRAG_PAGE_ORDER)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
@@ -195,6 +197,8 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
             what += "; stack that a processor was on"
         if pfn in frames:
             what += "; holds a frame that came in"
+        elif SENT.search(got) and SENT.search(memory.image.page(pfn)):
+            what += "; copies of sent packets"
         elif pfn // FRAGMENT in taken and memory.image.page(pfn) == ZEROS:
             what += "; wiped: taken for frames"
         if pfn in pointing:
