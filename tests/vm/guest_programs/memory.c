@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,10 +115,16 @@ static char* take(const char* kind, size_t* bytes) {
   return at;
 }
 
+// Later kernels (6.12) signal who broke a page himself, too.
+static void go_on(int number) {
+  (void)number;
+}
+
 static void make(const char* kind, size_t bytes, int process) {
   char* at = take(kind, &bytes);
   int advice = !strcmp(kind, "poison") ? MADV_HWPOISON : MADV_SOFT_OFFLINE;
 
+  signal(SIGBUS, go_on);
   fill((uint64_t*)at, bytes, (uint64_t)process * 1000003 + 1);
   if (!process) {
     print_pages(kind, at, bytes);
