@@ -26,7 +26,7 @@ ZEROS = bytes(PAGE)
 FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd)",
                    re.DOTALL)
 # The sender's own frames, by IPv4: vmxnet3's driver copies their beginnings for the card.
-SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{27}DCST", re.DOTALL)
+SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{35}DCST", re.DOTALL)
 FRAGMENT = 8  # pages that drivers take at once for frames (SKB_FRAG_PAGE_ORDER)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
