@@ -517,9 +517,9 @@ void Dump::StepCommit(TimeNs now) {
 std::string Dump::IncompleteReason() const {
   const uint64_t lacking = missing();
   const char* who = said_done_ && live_dump_ ? "the live dump was ended on the host"
-                    : said_done_     ? "the host has ended its dump"
-                    : heard_ns_ == 0 ? "the host was gone when this relay started"
-                                     : "the host fell silent";
+                    : said_done_             ? "the host has ended its dump"
+                    : heard_ns_ == 0         ? "the host was gone when this relay started"
+                                             : "the host fell silent";
   const char* peers = shared_->has_peers ? ", and no peer has them" : ", and there is no peer";
   std::string what;
   if (!live_->class0.meta()) {

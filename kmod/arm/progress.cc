@@ -30,8 +30,7 @@ void Progress::Run() {
     const absl::StatusOr<ArmStatus> status = ReadStatus(files_);
     if (!status.ok() || !status->running || status->running->test) continue;
     const RunningStatus& running = *status->running;
-    const double mib =
-        static_cast<double>(running.packets * status->symbol_bytes) / (1 << 20);
+    const double mib = static_cast<double>(running.packets * status->symbol_bytes) / (1 << 20);
     const double seconds = static_cast<double>(running.ms) / 1000;
     *out_ << (terminal_ ? "\r" : "")
           << absl::StrFormat("%s: %s, %.0f s, %.1f MiB/s a path, %d relays have it all",

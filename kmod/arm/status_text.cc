@@ -67,10 +67,8 @@ void AppendResult(absl::string_view what, const std::optional<LiveResult>& resul
 }
 
 nlohmann::json ResultJson(const LiveResult& result) {
-  return {{"ok", result.ok},
-          {"relays", result.relays},
-          {"packets", result.packets},
-          {"ms", result.ms}};
+  return {
+      {"ok", result.ok}, {"relays", result.relays}, {"packets", result.packets}, {"ms", result.ms}};
 }
 
 }  // namespace

@@ -19,10 +19,10 @@
 
 #define DCAST_TEST_WINDOWS  64u /* 4 MiB */
 #define DCAST_TEST_LIMIT_NS (30 * NSEC_PER_SEC)
-#define DCAST_LIVE_BURST    64u /* packets with the lock held */
+#define DCAST_LIVE_BURST    64u		       /* packets with the lock held */
 #define DCAST_LIVE_GIVE_UP  (2 * NSEC_PER_SEC) /* for the last words after it was ended */
 
-static bool dcast_live_busy; /* under dcast_config_lock */
+static bool dcast_live_busy;   /* under dcast_config_lock */
 static bool dcast_live_ending; /* disarm wants it to end */
 static DECLARE_WAIT_QUEUE_HEAD(dcast_live_idle);
 

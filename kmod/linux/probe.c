@@ -158,7 +158,8 @@ static unsigned int dcast_sleepers_hold(void)
 	u64 began = dcast_now_ns();
 	unsigned int holds = 0;
 
-	for_each_process_thread(group, task) {
+	for_each_process_thread(group, task)
+	{
 		if (dcast_now_ns() - began > DCAST_SLEEPERS_NS)
 			return DCAST_HOLDS_ALLOCATOR;
 		if (READ_ONCE(task->on_cpu) ||
