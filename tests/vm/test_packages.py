@@ -52,7 +52,6 @@ def packages() -> dict[str, pathlib.Path]:
     return {path.name.partition("_")[0]: path for path in paths}
 
 
-@pytest.mark.slow
 def test_packages_bring_what_they_say(packages):
     version = packages["dumpcast-dkms"].name.split("_")[1]
     brought = debian.contents(packages["dumpcast-dkms"])

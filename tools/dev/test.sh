@@ -112,7 +112,7 @@ test_install() {
       unit | sim) groups+=(build) ;;
       cluster) groups+=(build test) ;;
       kmod) groups+=(kmod) ;;
-      vm) groups+=(build kmod vm) ;;
+      vm) groups+=(build kmod package vm) ;;
       helm) groups+=(build helm) ;;
     esac
   done
