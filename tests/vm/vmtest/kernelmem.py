@@ -205,7 +205,8 @@ class KernelMemory:
         """Pages of vmemmap -> the pages that they describe."""
         each = PAGE // self._number("SIZE(page)")
         found = {}
-        for first in {pfn // each * each for pfns in self.ram for pfn in pfns}:
+        # Holes between ranges of RAM are described, too.
+        for first in range(0, max(pfns.stop for pfns in self.ram), each):
             physical = self.translate(self._vmemmap + first // each * PAGE)
             if physical is not None:
                 found[physical // PAGE] = range(first, first + each)
