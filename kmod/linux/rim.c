@@ -22,7 +22,8 @@ static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW
 	}
 	dcast_window_classes(run->map, run->config.dump_level, window, cls);
 	if (run->struct_pages)
-		dcast_vmemmap_classes(run->struct_pages, run->map, run->config.dump_level, window, cls);
+		dcast_vmemmap_classes(run->struct_pages, run->map, run->config.dump_level, window,
+				      cls);
 	if (run->hot)
 		dcast_hot_classes(run->hot, window, cls);
 }

@@ -40,9 +40,9 @@ static int dcast_vmemmap_compare(const void *a, const void *b)
 static void dcast_vmemmap_add(struct dcast_vmemmap *map, unsigned long pfn, unsigned long pages,
 			      unsigned long described)
 {
-	struct dcast_vmemmap_extent *last = &map->extents[map->nr - 1];
+	struct dcast_vmemmap_extent *last = map->nr ? &map->extents[map->nr - 1] : NULL;
 
-	if (map->nr && pfn == last->pfn + last->pages &&
+	if (last && pfn == last->pfn + last->pages &&
 	    described == last->described + last->pages * DCAST_DESCRIBED) {
 		last->pages += pages;
 	} else if (map->nr < DCAST_VMEMMAP_EXTENTS) {

@@ -126,7 +126,8 @@ TEST_F(CliTest, DumpWritesLevelAndRateAndSaysHowItEnded) {
   root_.Set(absl::StrCat(kModule, "/status"),
             "host state=armed dump_id=01\nlive ok=1 error=0 relays=2 packets=5 ms=70");
   EXPECT_EQ(Run({"dump"}), kArmOk);
-  EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "31 20480") << "not at full speed by default";
+  EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "31 20480")
+      << "not at full speed by default";
   EXPECT_THAT(out_.str(), HasSubstr("the live dump is committed by 2 relays"));
   EXPECT_EQ(Run({"dump", "--level", "0", "--rate", "0.5"}), kArmOk);
   EXPECT_EQ(root_.Get(absl::StrCat(kModule, "/dump")), "0 512");

@@ -41,7 +41,7 @@ static const char *const forbidden[] = {
 enum { OURS, TRANSMIT, POLL, CONTROLLER, GIVEN_BACK, PLACES };
 
 static const char *const places[PLACES] = { "ours", "transmit", "poll", "poll controller",
-					     "frames given back" };
+					    "frames given back" };
 
 static struct kprobe probes[FORBIDDEN];
 static unsigned int hits[PLACES][FORBIDDEN];
