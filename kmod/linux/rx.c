@@ -312,16 +312,48 @@ static void dcast_rx_own(struct net_device *dev, struct dcast_path *path)
 }
 
 /*
+ * A poll controller may call disable_irq(), which waits until the interrupt's chip says that none
+ * is pending: never, when it is level-triggered and interrupts are off. So the chip is not asked.
+ */
+static void dcast_irq_do_not_ask(unsigned int irq)
+{
+	static struct irq_chip silent[DCAST_MAX_CARDS];
+	static unsigned int nr;
+	struct irq_data *data = irq_get_irq_data(irq), *next;
+
+	for (; data; data = next) {
+#ifdef CONFIG_IRQ_DOMAIN_HIERARCHY
+		next = data->parent_data;
+#else
+		next = NULL;
+#endif
+		if (!data->chip || !data->chip->irq_get_irqchip_state)
+			continue;
+		if (!nr || silent[nr - 1].name != data->chip->name) {
+			if (nr == ARRAY_SIZE(silent))
+				return;
+			silent[nr] = *data->chip;
+			silent[nr++].irq_get_irqchip_state = NULL;
+		}
+		data->chip = &silent[nr - 1];
+	}
+}
+
+/*
  * Takes the path's cards for ourselves. Nothing of this is done while the host lives: there
  * GRO, packet steering, a bridge or a bond keep what is theirs.
  * Context: panic; the other processors are stopped, so that no lock is needed.
  */
 void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path)
 {
-	unsigned int i;
+	unsigned int i, k;
 
 	for (i = 0; path->cards && i < path->cards->nr; i++) {
-		dcast_rx_own(path->cards->card[i].dev, path);
-		dcast_iommu_take(&path->cards->card[i]);
+		const struct dcast_card *card = &path->cards->card[i];
+
+		dcast_rx_own(card->dev, path);
+		dcast_iommu_take(card);
+		for (k = 0; k < card->nr_irqs; k++)
+			dcast_irq_do_not_ask(card->irqs[k]);
 	}
 }
