@@ -15,8 +15,10 @@ from .vmcore import KdumpCore, Vmcore, open_vmcore
 MAY_DIFFER = (
     r"\bheld \w+",                  # the sender's own, as the module lists them
     r"module dumpcast",             # its variables
-    r"points? at packets|copies of sent packets|a frame that came in|taken for frames",  # rings and buffers of the cards' drivers
+    # Rings and buffers of the cards' drivers.
+    r"points? at packets|copies of sent packets|a frame that came in|taken for frames",
     r"module (virtio_net|e1000e?|vmxnet3|8139cp)|vmalloc (e1000|vmxnet3|cp_)\w+",
+    r"ring whose generation turned",
     r"stack that a processor was on",
     r"per-CPU area",                # time, interrupts, the page allocator's lists
     r"slab skbuff_\w+",             # heads of the frames that replies came in

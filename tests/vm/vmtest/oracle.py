@@ -205,10 +205,20 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
             what += "; points at packets"
         elif pfn - 1 in pointing:
             what += "; follows a page that points at packets"
+        if _generation_turned(got, memory.image.page(pfn), changed[pfn]):
+            what += "; ring whose generation turned"
         what += "; " + _sample(got, memory.image.page(pfn), changed[pfn])
         findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
                                 len(changed[pfn])))
     return findings
+
+
+def _generation_turned(got: bytes, want: bytes, changed: Sequence[int]) -> bool:
+    """Whether a page is like a ring of vmxnet3's completions (drivers/net/vmxnet3/vmxnet3_defs.h).
+
+    Entries are of 16 bytes; bit 31 of the last word of each turns whenever it is written.
+    """
+    return all((got[at | 15] ^ want[at | 15]) & 0x80 for at in changed)
 
 
 def _sample(got: bytes, want: bytes, changed: Sequence[int]) -> str:
