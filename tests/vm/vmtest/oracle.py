@@ -22,8 +22,9 @@ from .vmcore import Vmcore
 
 ZEROS = bytes(PAGE)
 # Frames that cards may have put into memory meanwhile: to a card's own address (net.py gives
-# them) with IPv4, ARP or IPv6 in them, or IPv6 multicast (neighbour discovery).
-FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd)",
+# them) with IPv4, ARP or IPv6 in them, IPv6 multicast (neighbour discovery), or an ARP question to all.
+FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x33.{10}\x86\xdd|"
+                   rb"\xff{6}.{6}\x08\x06)",
                    re.DOTALL)
 # The sender's own frames, by IPv4: vmxnet3's driver copies their beginnings for the card.
 SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{35}DCST", re.DOTALL)
