@@ -138,7 +138,7 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
     taken = _pointed_at(memory, differing)
     report.late = [finding for finding in report.unexcused if finding.pfn // FRAGMENT in taken]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
-    report.differing = _explain(memory, _stacks(vmcore, memory), taken, differing)
+    report.differing = _explain(memory, _stacks(vmcore, memory), differing)
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
     return report
 
@@ -163,7 +163,7 @@ def _written(got: bytes, want: bytes) -> Iterator[int]:
             yield after
 
 
-def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
+def _explain(memory: KernelMemory, stacks: set[int],
              differing: dict[int, bytes]) -> list[Finding]:
     """Says of each differing page what is known of it, and of what changed in it.
 
@@ -176,6 +176,7 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
     frames = {pfn for pfn, got in differing.items()
               if FRAME.search(got) or FRAME.search(memory.image.page(pfn))}
     packets = frames | memory.pages_of("held ")
+
     def points(page: bytes) -> bool:
         return any(packets.intersection(memory.pages_pointed_at(word))
                    for word in struct.unpack("<512Q", page))
@@ -200,8 +201,8 @@ def _explain(memory: KernelMemory, stacks: set[int], taken: set[int],
             what += "; holds a frame that came in"
         elif SENT.search(got) and SENT.search(memory.image.page(pfn)):
             what += "; copies of sent packets"
-        elif pfn // FRAGMENT in taken and memory.image.page(pfn) == ZEROS:
-            what += "; wiped: taken for frames"
+        elif memory.image.page(pfn) == ZEROS:
+            what += "; wiped"
         if pfn in pointing:
             what += "; points at packets"
         elif pfn - 1 in pointing:
