@@ -6,6 +6,7 @@
  * They are found while the host lives, as children of platform and PCI devices: the watchdog
  * core (drivers/watchdog/watchdog_dev.c) gives each a device of class "watchdog" with its
  * struct watchdog_device as driver data, and unregisters it before the driver lets go of that.
+ * Drivers that name no parent (i6300esb) are not found: the class is private to that core.
  *
  * A driver may take its own lock to feed. Should a stopped processor hold it, the dump stops
  * there, and the watchdog, unfed, resets the machine: no worse than not to have tried.

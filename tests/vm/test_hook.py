@@ -79,10 +79,10 @@ def test_second_fault_in_the_hook(series, nic, kernel_of, scratch):
 @pytest.mark.parametrize("series", kernels.SERIES)
 def test_watchdog_is_fed_until_the_dump_has_left(series, kernel_of, scratch):
     with guest(scratch, kernel_of(series), "virtio-net-pci", rate_mib_s=1,
-               guest_modules=["i6300esb"],
-               devices=("-device", "i6300esb", "-action", "watchdog=reset")) as run:
-        run.vm.sh("modprobe i6300esb heartbeat=6; watchdog -T 6 -t 1 /dev/watchdog; "
-                  "echo 0 >/proc/sys/kernel/panic", check=True)
+               guest_modules=["lpc_ich", "i2c_i801", "iTCO_wdt"],
+               devices=("-global", "ICH9-LPC.noreboot=off", "-action", "watchdog=reset")) as run:
+        run.vm.sh("modprobe lpc_ich; modprobe i2c_i801; modprobe iTCO_wdt heartbeat=6; "
+                  "watchdog -T 6 -t 1 /dev/watchdog; echo 0 >/proc/sys/kernel/panic", check=True)
         # Watchdogs are looked for every few seconds.
         wait_until(lambda: "watchdog0 is fed while a dump leaves" in run.vm.sh("dmesg")[1], 60,
                    "the module to find the watchdog", 1)
