@@ -290,7 +290,7 @@ def test_iommu(series, nic, iommu, kernel_of, scratch, record_property):
 # What the card's guest does before it panics.
 XDP_PASS = """
 __attribute__((section("xdp"), used)) int pass(void *ctx) { return 2; /* XDP_PASS */ }
-char license[] __attribute__((section("license"), used)) = "GPL";
+char _license[] __attribute__((section("license"), used)) = "GPL";
 """
 STATES = {
     "GRO on": ["ethtool -K net0 gro on"],
