@@ -21,7 +21,7 @@ import struct
 import subprocess
 import threading
 import time
-from typing import Sequence
+from typing import ClassVar, Sequence
 
 from .kernels import Kernel
 from .memory import PAGE, MemoryImage, Range
@@ -169,13 +169,12 @@ class Vm:
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.console_path = self.workdir / "console.log"
         self.process: subprocess.Popen | None = None
-        self._place = contextlib.ExitStack()
+        self._has_place = False
         self.qmp: Qmp
         self.shell: Shell
 
     def __enter__(self) -> "Vm":
-        # An emulated processor takes a real one: with more machines than that, all time out.
-        self._place.enter_context(one_of(os.cpu_count() or 1, STATE.with_name("dumpcast-vmtest-machines")))
+        self._take_place()
         try:
             self._start()
         except BaseException:
@@ -197,7 +196,7 @@ class Vm:
         if hasattr(self, "_console_writer"):
             self._console_writer.join(10)
             self._console_socket.close()
-        self._place.close()
+        self._leave_place()
 
     def kill(self) -> None:
         """SIGKILL to QEMU: as if somebody pulled the guest's plug. The console log stays."""
@@ -206,6 +205,25 @@ class Vm:
         self.process.wait()
         self.process = None
         self._console_writer.join(10)
+
+    # An emulated processor takes a real one: with more machines than that, all time out. A process
+    # takes one place for all its machines, or it would wait for itself.
+    _place: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()
+    _machines: ClassVar[int] = 0
+
+    def _take_place(self) -> None:
+        if not Vm._machines:
+            Vm._place.enter_context(
+                one_of(os.cpu_count() or 1, STATE.with_name("dumpcast-vmtest-machines")))
+        Vm._machines += 1
+        self._has_place = True
+
+    def _leave_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            Vm._machines -= 1
+            if not Vm._machines:
+                Vm._place.close()
 
     # What the guest says and does.
 
