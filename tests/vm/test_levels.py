@@ -71,7 +71,8 @@ def test_level(series, level, kernel_of, scratch, record_property):
         record_property("cell", f"{left} MiB left")
 
 
-@pytest.mark.parametrize("series", ["6.1", pytest.param("6.12", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("series", ["6.1", "6.12"])
 def test_unused_parts_of_the_memory_map(series, kernel_of, vmlinux_of, scratch):
     """exclude_unused_vmemmap: pages of vmemmap that describe nothing which was dumped."""
     kernel = kernel_of(series)
