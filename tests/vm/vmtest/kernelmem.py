@@ -366,8 +366,13 @@ class KernelMemory:
         return struct.unpack("<Q", self.read(self.symbols["vmemmap_base"], 8))[0]
 
     def kernel_section(self, pfn: int) -> str | None:
-        """text, rodata, data or bss when a page belongs to the kernel's image, else None."""
+        """text, rodata, data or bss when a page belongs to the kernel's image, else None.
+
+        What was freed after boot is anybody's.
+        """
         address = pfn * PAGE
+        if pfn not in self.reserved:
+            return None
         for name, start, end in self._sections:
             if start <= address < end:
                 return name
