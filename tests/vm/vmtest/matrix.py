@@ -134,7 +134,7 @@ def _shard(text: str) -> tuple[int, int]:
 def _last_line(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
-    return " ".join(text.split())[:300]
+    return re.sub(r"/\S*/dumpcast-vm-\w+/", "", " ".join(text.split()))[:300]
 
 
 def table(cells: list[Cell]) -> str:
