@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shutil
@@ -27,6 +28,7 @@ def binary(name: str) -> pathlib.Path:
     raise HarnessError(f"{name} is not in {build_dir()}: build it with `./dev build`")
 
 
+@functools.cache
 def kmod(kernel: Kernel) -> pathlib.Path:
     """dumpcast.ko for a kernel, built by `./dev kmod` (which rebuilds only what changed)."""
     done = run([REPO / "dev", "kmod", "--no-deps", "--kernel", kernel.release], timeout=1200)
@@ -36,11 +38,13 @@ def kmod(kernel: Kernel) -> pathlib.Path:
     return path
 
 
+@functools.cache
 def crasher(kernel: Kernel) -> pathlib.Path:
     """tests/vm/crasher built for a kernel: a module that brings it down in many ways."""
     return _test_module(kernel, "crasher", [REPO / "tests" / "vm" / "crasher"])
 
 
+@functools.cache
 def lkdtm(kernel: Kernel) -> pathlib.Path:
     """Linux's own crash test module, built from Debian's source of the kernel."""
     return _test_module(kernel, "lkdtm", [kernel.lkdtm(), REPO / "tests" / "vm" / "lkdtm"])

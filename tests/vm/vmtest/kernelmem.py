@@ -13,6 +13,8 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import hashlib
+import os
 import pathlib
 import re
 import struct
@@ -53,8 +55,8 @@ class Notes:
         # Else vmallocinfo has hashes in the place of addresses (Documentation/admin-guide/sysctl).
         vm.sh("echo 1 >/proc/sys/kernel/kptr_restrict", check=True)
         where = vm.read_file("/sys/kernel/vmcoreinfo").decode().split()
-        texts = [vm.read_file(f"/proc/{name}", timeout_s=300).decode(errors="replace")
-                 for name in ("kallsyms", "iomem", "vmallocinfo", "modules")]
+        texts = [_read_kallsyms(vm), *(vm.read_file(f"/proc/{name}").decode(errors="replace")
+                                       for name in ("iomem", "vmallocinfo", "modules"))]
         texts.append(vm.sh("cat /sys/kernel/config/dumpcast/held 2>/dev/null")[1])
         texts.append(vm.sh("cd /sys/devices/system/memory && cat block_size_bytes && for m in memory*; "
                            "do grep -q offline $m/state && cat $m/phys_index; done; true",
@@ -82,6 +84,25 @@ class Notes:
         return cls(int(where[0], 16), int(where[1], 16),
                    *((path / name).read_text(encoding="utf-8")
                      for name in TEXTS))
+
+
+def _read_kallsyms(vm) -> str:
+    """/proc/kallsyms. The kernel's own part, long for a serial port, is read once for a kernel, and
+    moved to where this boot has it."""
+    build = hashlib.sha256(vm.read_file("/sys/kernel/notes")).hexdigest()[:16]
+    known = vm.kernel.root / f"kallsyms-{build}"
+    if not known.is_file():
+        partial = known.with_name(f".{known.name}.{os.getpid()}")
+        partial.write_bytes(vm.read_file("/proc/kallsyms", timeout_s=300))
+        partial.rename(known)
+    own = [line.split() for line in known.read_text(encoding="utf-8").splitlines()
+           if "[" not in line]
+    here = vm.read_file_lines("/proc/kallsyms", r" _text$|\[", timeout_s=300)
+    text = {name: int(address, 16) for address, _, name, *_ in map(str.split, here)}["_text"]
+    moved = text - next(int(address, 16) for address, _, name in own if name == "_text")
+    lines = [f"{int(address, 16) + (moved if int(address, 16) >= KERNEL_MAP else 0):016x} {kind} {name}"
+             for address, kind, name in own]
+    return "\n".join([*lines, *(line for line in here if "[" in line)]) + "\n"
 
 
 class KernelMemory:

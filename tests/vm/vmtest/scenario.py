@@ -24,7 +24,8 @@ HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
 def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "",
              group: str = GROUP) -> str:
     """/etc/dumpcast/arm.toml of the guest: one path a card, all to one group."""
-    lines = [f'key_file = "{HOST_KEY_PATH}"', f"dump_level = {level}", "fix_kernel = true"]
+    lines = [f'key_file = "{HOST_KEY_PATH}"', f"dump_level = {level}", "fix_kernel = true",
+             "reboot_after_s = 1"]
     if rate_mib_s:
         lines.append(f"rate_mib_s = {rate_mib_s}")
     lines.append(extra)
