@@ -21,8 +21,8 @@ CARDS = ("virtio-net-pci", "virtio-net-pci:4", "e1000", "e1000e", "vmxnet3", "rt
 DEFAULT = (("6.12", "virtio-net-pci:4"),)
 JOIN = '", "'  # of destinations in arm.toml
 
-TOOLS = {"/sbin/ethtool": pathlib.Path("/usr/sbin/ethtool"),
-         "/sbin/ip": pathlib.Path("/usr/sbin/ip")}  # busybox has no ethtool, and a poor ip
+IP = "/sbin/ip"  # by its path: busybox's shell takes its own, poor one for `ip`
+TOOLS = {"/sbin/ethtool": pathlib.Path("/usr/sbin/ethtool"), IP: pathlib.Path("/usr/sbin/ip")}
 
 
 def cells(rows, default) -> list:
@@ -298,8 +298,8 @@ STATES = {
     "RPS and RFS": ["echo 3 >/sys/class/net/net0/queues/rx-0/rps_cpus",
                     "echo 4096 >/proc/sys/net/core/rps_sock_flow_entries",
                     "echo 4096 >/sys/class/net/net0/queues/rx-0/rps_flow_cnt"],
-    "XDP generic": ["ip link set dev net0 xdpgeneric obj /pass.o sec xdp"],
-    "XDP native": ["ip link set dev net0 xdpdrv obj /pass.o sec xdp"],
+    "XDP generic": [f"{IP} link set dev net0 xdpgeneric obj /pass.o sec xdp"],
+    "XDP native": [f"{IP} link set dev net0 xdpdrv obj /pass.o sec xdp"],
 }
 NATIVE_XDP = ("virtio-net-pci",)  # virtio needs two queues for it
 STATE_CELLS = [(nic, state) for state in STATES for nic in ("virtio-net-pci", "e1000e", "vmxnet3")

@@ -171,8 +171,7 @@ def _explain(memory: KernelMemory, stacks: set[int],
     sender's packets, or of frames that relays sent meanwhile. Free pages that they take for
     frames to come are wiped (init_on_alloc).
     """
-    changed = {pfn: [at for at in range(PAGE) if got[at] != memory.image.page(pfn)[at]]
-               for pfn, got in differing.items()}
+    changed = {pfn: _changed(got, memory.image.page(pfn)) for pfn, got in differing.items()}
     frames = {pfn for pfn, got in differing.items()
               if FRAME.search(got) or FRAME.search(memory.image.page(pfn))}
     packets = frames | memory.pages_of("held ")
@@ -213,6 +212,10 @@ def _explain(memory: KernelMemory, stacks: set[int],
         findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
                                 len(changed[pfn])))
     return findings
+
+
+def _changed(got: bytes, want: bytes) -> list[int]:
+    return [at for at, (before, after) in enumerate(zip(got, want)) if before != after]
 
 
 def _generation_turned(got: bytes, want: bytes, changed: Sequence[int]) -> bool:
