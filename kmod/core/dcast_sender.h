@@ -181,6 +181,11 @@ void dcast_sender_goodbye(struct dcast_sender *s, __u64 now_ns);
 void dcast_sender_stop(struct dcast_sender *s, __u64 now_ns);
 
 enum dcast_phase dcast_sender_phase(const struct dcast_sender *s);
+/*
+ * True in DCAST_PHASE_LINGER when everything was sent as often as it is without answers, and
+ * none has come.
+ */
+int dcast_sender_unanswered(const struct dcast_sender *s);
 /* True when every lane has the commits wanted. */
 int dcast_sender_committed(const struct dcast_sender *s);
 const struct dcast_stats *dcast_sender_stats(const struct dcast_sender *s);

@@ -157,12 +157,24 @@ static void dcast_enter_linger(struct dcast_sender *s, __u64 now_ns)
 	dcast_say(s, now_ns, DCAST_ST_LINGER, 1);
 }
 
+/* How many passes there are without an answer. Context: any; pure. */
+static __u32 dcast_passes(const struct dcast_sender *s)
+{
+	return s->config.blind_passes + !s->continues;
+}
+
+/* Context: any; pure. */
+int dcast_sender_unanswered(const struct dcast_sender *s)
+{
+	return s->phase == DCAST_PHASE_LINGER && s->pass >= dcast_passes(s) &&
+	       dcast_walk_over(s) && !dcast_heard_in_dump(s);
+}
+
 /* Context: any; must not allocate. */
 static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
 {
 	const int quiet = dcast_idle(s) && !s->naks.used && s->end_lane == s->config.lanes;
 	const int deaf = !dcast_heard_in_dump(s);
-	const __u32 passes = s->config.blind_passes + !s->continues;
 	const __u64 patience = s->pass ? DCAST_BLIND_LINGER_NS : s->config.linger_ns;
 
 	if (dcast_sender_committed(s)) {
@@ -170,7 +182,7 @@ static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
 	} else if (!dcast_walk_over(s)) { /* a relay came that wants it in full */
 		s->phase = s->pass == 1 ? DCAST_PHASE_WALK : DCAST_PHASE_PASS;
 		dcast_say(s, now_ns, DCAST_ST_DUMPING, 1);
-	} else if (quiet && deaf && s->pass < passes &&
+	} else if (quiet && deaf && s->pass < dcast_passes(s) &&
 		   ((s->pass && !s->nr_relays) || now_ns >= s->linger_start_ns + patience)) {
 		s->pass++;
 		s->phase = DCAST_PHASE_PASS;

@@ -236,6 +236,7 @@ struct dcast_host {
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns;
 	bool may_receive, may_wake, zones_usable;
+	bool may_reenter; /* poll functions that a processor was stopped in; see rx.c */
 	unsigned int entry_count; /* preemption count when the hook was entered */
 	struct device *watchdogs[DCAST_MAX_WATCHDOGS]; /* changed by the heartbeat */
 	u64 fed_ns[DCAST_MAX_WATCHDOGS];
@@ -385,6 +386,8 @@ bool dcast_tx_spare_free(const struct dcast_path *path);
 bool dcast_tx_short(const struct dcast_path *path);
 
 /* rx.c, neighbour.c, probe.c: panic */
+/* Whether somebody is in a poll function of its cards, who will not go on. Panic. */
+bool dcast_rx_broken_off(const struct dcast_path *path);
 void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path);
 void dcast_poll(struct dcast_host *host, struct dcast_path *path);
 bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int len, __be16 proto,

@@ -115,6 +115,19 @@ static void dcast_drain(struct dcast_host *host)
 	} while (!idle && dcast_now_ns() - began < DCAST_DRAIN_NS);
 }
 
+/* Once nothing is left to lose: see rx.c. */
+static void dcast_review_risk(struct dcast_host *host)
+{
+	unsigned int i;
+
+	if (host->may_reenter || !dcast_sender_unanswered(&host->panic->sender))
+		return;
+	for (i = 0; i < host->nr_paths; i++)
+		if (!dcast_tx_idle(host->paths[i]))
+			return;
+	host->may_reenter = true;
+}
+
 static void dcast_pause(u64 now, u64 wake)
 {
 	u64 until = min(wake, now + DCAST_IDLE_NS);
@@ -163,6 +176,10 @@ static int dcast_dump_begin(struct dcast_host *host)
 		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
 		 dcast_relays_known(&run->sender, false),
 		 host->may_receive ? "" : "; an allocator's lock is held, so no replies are read");
+	for (i = 0; i < host->nr_paths; i++)
+		if (dcast_rx_broken_off(host->paths[i]))
+			pr_emerg("path %s: a processor was stopped while it received; no replies from there until all was sent\n",
+				 host->paths[i]->set.name);
 	return 0;
 }
 
@@ -225,6 +242,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		if (limit && now - host->started_ns > 2 * limit)
 			break;
 		sent = dcast_sender_step(s, now);
+		dcast_review_risk(host);
 		dcast_poll_all(host);
 		touch_nmi_watchdog();
 		dcast_watchdogs_feed(host, now);

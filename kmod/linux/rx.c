@@ -10,6 +10,11 @@
  * Received frames end on napi->rx_list, since GRO is switched off for the device by then,
  * and are taken off before the list is long enough (8) to be handed to the network stack.
  * A driver that bypasses the list meets our rx_handler.
+ *
+ * A processor may have been stopped, or have died, in the midst of a driver's poll function, with
+ * a frame taken off the ring and the ring's index not yet moved: e1000e and vmxnet3 fault when
+ * they meet such a frame. So nothing is received there before everything was sent as often as it
+ * is without answers; then there is nothing left to lose.
  * Context of everything here: panic.
  */
 #include "dumpcast.h"
@@ -233,6 +238,28 @@ static bool dcast_napi_may_send(const struct net_device *dev, const struct napi_
 	return true;
 }
 
+/*
+ * Whether somebody is in this context's poll function, who will not go on: it is scheduled, and was
+ * taken off its list (napi_poll()). Also true for a moment before it gets on its list.
+ */
+static bool dcast_napi_broken_off(const struct napi_struct *napi)
+{
+	return test_bit(NAPI_STATE_SCHED, &napi->state) && list_empty(&napi->poll_list);
+}
+
+/* Context: panic. */
+bool dcast_rx_broken_off(const struct dcast_path *path)
+{
+	const struct napi_struct *napi;
+	unsigned int i;
+
+	for (i = 0; path->cards && i < path->cards->nr; i++)
+		list_for_each_entry(napi, &path->cards->card[i].dev->napi_list, dev_list)
+			if (dcast_napi_broken_off(napi))
+				return true;
+	return false;
+}
+
 static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 			    struct dcast_card *card, u64 now, int budget)
 {
@@ -241,9 +268,12 @@ static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 
 	if (!netif_running(dev) || !netif_device_present(dev) || !dcast_tx_locks_free(path, card))
 		return;
-	list_for_each_entry(napi, &dev->napi_list, dev_list)
-		if (budget || dcast_napi_may_send(dev, napi))
-			dcast_poll_napi(host, path, napi, budget);
+	list_for_each_entry(napi, &dev->napi_list, dev_list) {
+		int own = dcast_napi_broken_off(napi) && !host->may_reenter ? 0 : budget;
+
+		if (own || dcast_napi_may_send(dev, napi))
+			dcast_poll_napi(host, path, napi, own);
+	}
 	dcast_poll_controller(host, path, card, now);
 }
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import pytest
 
 from vmtest import build, debian, kernels, words
-from vmtest.scenario import Scenario
+from vmtest.qemu import Vm
+from vmtest.scenario import Scenario, arm_toml
 from vmtest.util import REPO, run as run_tool
 
 # e1000e is absent from the cloud flavour: all have virtio-net.
@@ -114,3 +116,63 @@ def test_install_upgrade_crash_and_purge(packages, kernel_of, scratch, monkeypat
         run.wait_sealed()
         run.vm.wait_reset()
         assert words.report(run.vm.console()).committed
+
+
+def armed_times(run: Scenario, vm: Vm) -> int:
+    """How often the guest was armed; relays hear of the last time."""
+    run.wait_armed()
+    return vm.console().count("dumpcast: armed: ")
+
+
+@pytest.mark.slow
+def test_systemd_arms_upgrades_crashes_comes_back_and_purges(packages, kernel_of, scratch):
+    """A whole Debian in the guest: what postinst, prerm and the unit do there."""
+    kernel = kernel_of("6.1")
+    dkms, arm = packages["dumpcast-dkms"], packages["dumpcast-arm"]
+    version = dkms.name.split("_")[1]
+    newer = {name: debian.with_version(package, version, f"{version}.1", scratch)
+             for name, package in packages.items() if name in ("dumpcast-dkms", "dumpcast-arm")}
+    disk = scratch / "disk"
+    with Scenario(scratch / "run", kernel, [NIC], 2, memory_mib=1024, relay_count=2, armed=False,
+                  cmdline="vmroot=/dev/vda", guest_modules=["virtio_blk", "ext4"],
+                  devices=("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
+                  before_boot=lambda run: install(run, kernel, [dkms, arm], newer, disk)) as run:
+        vm = run.vm
+        assert armed_times(run, vm) == 1
+        assert vm.sh("systemctl is-active dumpcast-arm")[1].strip() == "active"
+        assert f"{version}\n" in vm.sh("dumpcast-arm --version")[1]
+
+        vm.sh(f"dpkg -i /root/{newer['dumpcast-arm'].name}", timeout_s=600, check=True)
+        assert armed_times(run, vm) == 2
+        # gcc, emulated.
+        print(vm.sh(f"dpkg -i /root/{newer['dumpcast-dkms'].name}", timeout_s=3600, check=True)[1])
+        assert armed_times(run, vm) == 3
+        assert f"{version}.1, {kernel.release}" in vm.sh("dkms status dumpcast")[1]
+
+        vm.crash()
+        run.wait_sealed()
+        vm.wait_reset()
+        assert words.report(vm.console()).committed
+        vm.close()
+        with dataclasses.replace(vm, workdir=scratch / "run" / "again") as again:
+            assert armed_times(run, again) == 1
+            said = again.sh("dpkg --purge dumpcast-arm dumpcast-dkms", timeout_s=600, check=True)[1]
+            print(said)
+            left = again.sh("ls -d /sys/module/dumpcast /usr/src/dumpcast* /var/lib/dkms/dumpcast "
+                            "2>/dev/null; ls /etc/dumpcast; systemctl is-active dumpcast-arm; "
+                            "find /lib/modules -name 'dumpcast*'")[1]
+            assert left.split() == ["cluster.key", "inactive"], left
+
+
+def install(run: Scenario, kernel, debs, newer, disk) -> None:
+    """Both packages in a Debian root, as a disk; the key and the card are the scenario's."""
+    with debian.root(kernel) as root:
+        root.sh("apt-get -q update && apt-get -q -y --no-install-recommends install " +
+                " ".join(root.take(deb) for deb in debs))
+        for deb in newer.values():
+            root.take(deb)
+        key = root.path / "etc/dumpcast/cluster.key"
+        key.write_bytes(run.relays.key.read_bytes())
+        key.chmod(0o600)
+        (root.path / "etc/dumpcast/arm.toml").write_text(arm_toml(1, 31), encoding="utf-8")
+        root.disk(disk)

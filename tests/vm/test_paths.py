@@ -91,7 +91,7 @@ def test_card_that_is_reset(series, nic, mode, kernel_of, scratch, record_proper
     """Its rings are gone, and nobody sets it up again: the other card brings all."""
     kernel = kernel_of(series)
     with pair(scratch, kernel, nic, mode, guest_kmods=[build.crasher(kernel)]) as run:
-        run.vm.sh("modprobe crasher dev=net0 die=none reset=2000", check=True)
+        run.vm.sh("modprobe crasher dev=net0 die=none reset=300", check=True)
         run.vm.crash()
         check(run, record_property)
         assert "net0 was reset" in run.vm.console()

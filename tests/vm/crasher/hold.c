@@ -155,6 +155,11 @@ static void work_dma(void)
 			dma_unmap_page(dev, at[i], PAGE_SIZE, DMA_TO_DEVICE);
 }
 
+static void work_nothing(void)
+{
+	schedule_timeout_interruptible(1);
+}
+
 static void work_console(void)
 {
 	pr_emerg("something to write\n");
@@ -167,6 +172,7 @@ static const struct held {
 	void (*work)(void);	/* until a probe on where meets one of callers */
 	const char *where;
 	const char *callers;
+	bool anybody; /* who gets to where on HOLDING_CPU, be it an interrupt */
 } helds[] = {
 	{ "irqs_off", NULL, hold_nothing },
 	{ "tx", NULL, hold_tx },
@@ -194,6 +200,8 @@ static const struct held {
 	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
 	{ "uart", .work = work_console, .where = "unlock",
 	  .callers = "serial8250_console_write uart_port_unlock_irqrestore" },
+	/* In the midst of the card's poll function, with a frame that just came in. */
+	{ "receive", .work = work_nothing, .where = "napi_gro_receive", .anybody = true },
 	/* A record of the log that is reserved and never finished. */
 	{ "log_record", .work = work_console, .where = "prb_final_commit" },
 };
@@ -218,7 +226,7 @@ static int at_unlock(struct kprobe *probe, struct pt_regs *regs)
 {
 	char name[KSYM_SYMBOL_LEN];
 
-	if (current != holder)
+	if (wanted->anybody ? !holder || raw_smp_processor_id() != HOLDING_CPU : current != holder)
 		return 0;
 	if (wanted->callers) {
 		/* At its first instruction the return address is on top of the stack. */

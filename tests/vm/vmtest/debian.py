@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Debian root to install packages in: made once, kept in the cache, unpacked for each test."""
+"""A Debian root to install packages in: made once, kept in the cache, unpacked for each test.
+
+As a disk (Root.disk) it is what a guest boots, systemd and all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import shutil
 from typing import Iterator, Sequence
 
 from .kernels import Kernel
@@ -16,6 +20,14 @@ SOURCES = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "dkms", "gcc", "make",
             "lz4", "openssl")
+# Behind what the packages start at boot.
+SHELL_UNIT = """[Unit]
+After=dumpcast-arm.service
+[Service]
+ExecStart=/usr/lib/vmtest serve
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 def _tarball(kernel: Kernel) -> pathlib.Path:
@@ -40,6 +52,7 @@ class Root:
     """An unpacked root; no systemd runs in it."""
 
     path: pathlib.Path
+    kernel: Kernel
 
     def sh(self, command: str, check: bool = True, timeout_s: float = 1200) -> str:
         """Runs a shell command in it as root; what it printed."""
@@ -54,6 +67,20 @@ class Root:
         return sorted(str(found.relative_to(self.path))
                       for pattern in patterns for found in self.path.glob(pattern))
 
+    def disk(self, target: pathlib.Path, size: str = "3G") -> pathlib.Path:
+        """An ext4 image of the root, with the kernel's modules, whose systemd starts the shell that
+        qemu.Shell speaks to."""
+        modules = self.path / "lib" / "modules" / self.kernel.release
+        run(["cp", "-a", f"{self.kernel.modules}/.", modules])
+        self.sh(f"depmod {self.kernel.release}")
+        shutil.copy(pathlib.Path(__file__).with_name("guest_init.sh"), self.path / "usr/lib/vmtest")
+        (self.path / "usr/lib/vmtest").chmod(0o755)
+        unit = self.path / "etc/systemd/system/vmtest.service"
+        unit.write_text(SHELL_UNIT, encoding="ascii")
+        self.sh("systemctl enable vmtest.service")
+        run(["mke2fs", "-q", "-t", "ext4", "-d", self.path, target, size], timeout=600)
+        return target
+
     def take(self, package: pathlib.Path) -> str:
         """Copies a file to /root; its path in there."""
         (self.path / "root" / package.name).write_bytes(package.read_bytes())
@@ -65,7 +92,7 @@ def root(kernel: Kernel) -> Iterator[Root]:
     tarball = _tarball(kernel)
     with scratch_dir() as folder:
         run(["tar", "x", "-p", "--numeric-owner", "-f", tarball, "-C", folder], timeout=600)
-        yield Root(folder)
+        yield Root(folder, kernel)
 
 
 def with_version(package: pathlib.Path, old: str, new: str, folder: pathlib.Path) -> pathlib.Path:

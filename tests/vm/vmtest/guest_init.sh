@@ -3,10 +3,34 @@
 # The VM's first process. Reads from the kernel command line:
 #   vmmod=NAME,NAME...                   modules to load, in order
 #   vmnet=NAME,MAC,ADDR/LEN,ADDR6/LEN,MTU  one per network card
+#   vmroot=DEVICE                        a disk with Debian on it, whose systemd is to go on and start
+#                                        this program with the argument `serve`
 # and then serves commands on ttyS1, one a line:
 #   ID BASE64   answered by "BEGIN ID", the output in base64, "END ID STATUS"
 
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root
+
+serve() {
+	stty -F /dev/ttyS1 raw -echo
+	exec 3</dev/ttyS1 4>/dev/ttyS1
+	echo READY >&4
+	while read -r id text <&3; do
+		echo "$text" | base64 -d >/run/command
+		sh /run/command >/run/output 2>&1 </dev/null 3<&- 4>&-
+		status=$?
+		{
+			echo "BEGIN $id"
+			base64 /run/output
+			echo "END $id $status"
+		} >&4
+	done
+}
+
+while [ "${1:-}" = serve ]; do
+	serve
+	sleep 1
+done
+
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -64,24 +88,19 @@ for word in $(cat /proc/cmdline); do
 	esac
 done
 
-serve() {
-	stty -F /dev/ttyS1 raw -echo
-	exec 3</dev/ttyS1 4>/dev/ttyS1
-	echo READY >&4
-	while read -r id text <&3; do
-		echo "$text" | base64 -d >/run/command
-		sh /run/command >/run/output 2>&1 </dev/null 3<&- 4>&-
-		status=$?
-		{
-			echo "BEGIN $id"
-			base64 /run/output
-			echo "END $id $status"
-		} >&4
-	done
-}
-
-echo "vmtest: ready"
-while :; do
-	serve
-	sleep 1
+for word in $(cat /proc/cmdline); do
+	case $word in
+	vmroot=*)
+		modprobe virtio_blk
+		modprobe ext4
+		mkdir /sysroot
+		mount "${word#vmroot=}" /sysroot || exit 1
+		for place in proc sys dev run; do
+			mount -o move "/$place" "/sysroot/$place"
+		done
+		exec switch_root /sysroot /sbin/init
+		;;
+	esac
 done
+echo "vmtest: ready"
+exec "$0" serve

@@ -27,6 +27,7 @@ MAY_DIFFER = (
     r"(data|bss): .*(printk|__log_buf|console|\btext\b)",  # the console speaks meanwhile
     r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|hpet|watchdog|tick)",
     r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
+    r"data: .*\binit_task\b",      # the idle task, when it is what died
     r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042)",
 )
 # And a few counters in structures that have no name.

@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from typing import Mapping, Sequence
+import time
+from typing import Callable, Mapping, Sequence
 
 from . import build
 from .guest import Guest
@@ -18,6 +19,7 @@ from .relays import Client, Relays
 from .util import HarnessError, Stacked, wait_until
 
 GROUP, GROUP6 = "239.192.68.67", "ff08::4443"
+AFTER_RESET_S = 180  # relays have what they will ever have
 HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
 
 
@@ -62,6 +64,7 @@ class Scenario(Stacked):
     mtu: int = 1500
     queues: int = 1
     devices: Sequence[str] = ()  # more of QEMU's arguments
+    before_boot: Callable[["Scenario"], None] | None = None  # when the relays run
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -85,6 +88,8 @@ class Scenario(Stacked):
                                                       self.arm_extra, self.group),
                    HOST_KEY_PATH: self.relays.key, **self.guest_files})
         initramfs = guest.build(self.folder / "initramfs")
+        if self.before_boot:
+            self.before_boot(self)
         self.vm = self._stack.enter_context(
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
                self.cpus, self.cmdline, self.devices))
@@ -127,12 +132,20 @@ class Scenario(Stacked):
         chosen = [relay.index for relay in self.relays if relay.running()] \
             if relays is None else list(relays)
 
+        ran = time.monotonic()
+
         def probe():
+            nonlocal ran
             dumps = [self.show(index) for index in chosen]
-            if not all(dump and dump["state"] == state for dump in dumps):
-                self.vm.check_alive()
-                return None
-            return dumps
+            if all(dump and dump["state"] == state for dump in dumps):
+                return dumps
+            self.vm.check_alive()
+            if self.vm.process is None or self.vm.status() == "running":
+                ran = time.monotonic()
+            elif time.monotonic() - ran > AFTER_RESET_S:
+                raise HarnessError(f"the guest has reset, and no {state} on relays {chosen}\n"
+                                   f"{self.words()}")
+            return None
         dumps = wait_until(probe, timeout_s,
                            lambda: f"{state} on relays {chosen}\n{self.words()}", 0.5)
         self.name = dumps[0]["name"]
