@@ -20,11 +20,13 @@ from vmtest import build, judge, kernels, words
 from vmtest.kernelmem import Notes
 from vmtest.oracle import NT_PRSTATUS
 from vmtest.scenario import Scenario
+from vmtest.util import wait_until
 from vmtest.vmcore import KdumpCore
 
 NICS = ("virtio-net-pci", "e1000e")
 COLUMNS = list(itertools.product(kernels.SERIES, NICS))
 PRSTATUS_RIP = 112 + 16 * 8  # struct elf_prstatus: pr_reg, and rip in it (user_regs_struct)
+BEGINS_S = 180  # watchdogs take their time
 GO = "echo 1 >/sys/module/crasher/parameters/go"
 EAT = ("echo 1 >/proc/sys/vm/panic_on_oom; mount -o remount,size=90% /tmp; "
        "dd if=/dev/zero of=/tmp/all bs=1M; tail /dev/zero")
@@ -132,6 +134,7 @@ def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
     else:
         run.vm.shell.send(way.how)
     # Not the console: it may be what is stuck.
+    wait_until(lambda: run.show(0), BEGINS_S, lambda: f"a dump to begin\n{run.words()}", 0.5)
     dumps = run.wait_sealed()
     run.vm.wait_reset()
     print(run.summary())

@@ -199,7 +199,7 @@ static const struct held {
 	{ "iommu", .work = work_dma, .where = "unlock",
 	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
 	{ "uart", .work = work_console, .where = "unlock",
-	  .callers = "serial8250_console_write uart_port_unlock_irqrestore" },
+	  .callers = "serial8250_console_write univ8250_console_write uart_port_unlock_irqrestore" },
 	/* In the midst of the card's poll function, with a frame that just came in. */
 	{ "receive", .work = work_nothing, .where = "napi_gro_receive", .anybody = true },
 	/* A record of the log that is reserved and never finished. */
@@ -233,8 +233,8 @@ static int at_unlock(struct kprobe *probe, struct pt_regs *regs)
 		sprint_symbol_no_offset(name, *(unsigned long *)regs->sp);
 		if (!name_in(name, wanted->callers))
 			return 0;
-		pr_emerg("%s is held in %s\n", wanted->name, name);
 	}
+	/* Not a word: the dying processor may wait for this lock in its next interrupt. */
 	crasher_stuck();
 	return 0;
 }
