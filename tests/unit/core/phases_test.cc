@@ -159,6 +159,23 @@ TEST(Passes, RelaysKnownButSilentLeadToFurtherPasses) {
   ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_DONE, 30'000 * kMs));
 }
 
+TEST(Passes, NothingIsLeftToSendWithoutAnAnswerOnlyBehindTheLastOne) {
+  FakeHost host({{0, kMiB}});
+  host.config.blind_passes = 1;
+  host.Init();
+  host.Hello(1);
+  host.Begin();
+  ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_LINGER));
+  EXPECT_EQ(host.sender->pass, 1u);
+  EXPECT_FALSE(dcast_sender_unanswered(host.sender.get()));
+  ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_PASS, 3'000 * kMs));
+  EXPECT_FALSE(dcast_sender_unanswered(host.sender.get()));
+  ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_LINGER));
+  EXPECT_TRUE(dcast_sender_unanswered(host.sender.get()));
+  host.Hello(1);
+  EXPECT_FALSE(dcast_sender_unanswered(host.sender.get()));
+}
+
 TEST(Passes, RelayHeardInAFurtherPassEndsItAndIsServed) {
   FakeHost host({{0, 8 * kMiB}});
   host.config.blind_passes = 100;
