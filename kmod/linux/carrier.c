@@ -7,6 +7,10 @@
  *   virtio-net            the status field of its configuration (virtio 1.2, 5.1.4)
  *   e1000, e1000e, igb    the LU bit of the STATUS register (82574 datasheet, 10.2.2.2)
  *
+ * Of e1000 and e1000e a change of the link is also taken out of the causes for which they interrupt
+ * (ICR, 10.2.4.1): their poll controllers set a timer for it, and would wait for ever for the lock
+ * of a timer base that a stopped processor holds.
+ *
  * Others keep what their driver said last; vmxnet3's poll function asks by itself.
  */
 #include "dumpcast.h"
@@ -19,21 +23,18 @@
 #include <linux/virtio_net.h>
 
 #define DCAST_LINK_NS	     (1 * NSEC_PER_MSEC)
+#define DCAST_E1000_BYTES    0x0100
 #define DCAST_E1000_STATUS   0x0008
 #define DCAST_E1000_LINK_UP  0x00000002
+#define DCAST_E1000_ICR	     0x00c0
+/* LSC, and e1000's RXSEQ; written to be cleared. */
+#define DCAST_E1000_ICR_LINK 0x0000000c
 #define DCAST_REGISTERS_GONE 0xffffffff
 
-static bool dcast_has_e1000_status(const struct device *parent)
+static bool dcast_is_driven_by(const struct device *parent, const char *driver)
 {
-	static const char *const drivers[] = { "e1000", "e1000e", "igb" };
-	unsigned int i;
-
-	if (!parent || !dev_is_pci(parent) || !parent->driver)
-		return false;
-	for (i = 0; i < ARRAY_SIZE(drivers); i++)
-		if (!strcmp(parent->driver->name, drivers[i]))
-			return true;
-	return false;
+	return parent && dev_is_pci(parent) && parent->driver &&
+	       !strcmp(parent->driver->name, driver);
 }
 
 /*
@@ -49,16 +50,17 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 
 	for (i = 0; old && i < old->nr; i++) {
 		if (old->card[i].dev == card->dev) {
-			card->status = old->card[i].status;
+			card->registers = old->card[i].registers;
+			card->has_icr = old->card[i].has_icr;
 			card->vdev = old->card[i].vdev;
 			card->vdev_translated = old->card[i].vdev_translated;
 			return;
 		}
 	}
-	if (dcast_has_e1000_status(parent)) {
-		card->status =
-			ioremap(pci_resource_start(to_pci_dev(parent), 0) + DCAST_E1000_STATUS,
-				sizeof(u32));
+	card->has_icr = dcast_is_driven_by(parent, "e1000") || dcast_is_driven_by(parent, "e1000e");
+	if (card->has_icr || dcast_is_driven_by(parent, "igb")) {
+		card->registers = ioremap(pci_resource_start(to_pci_dev(parent), 0),
+					  DCAST_E1000_BYTES);
 	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
 		vdev = dev_to_virtio(parent);
 		card->vdev_translated = __virtio_test_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
@@ -76,13 +78,13 @@ void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *card
 	for (i = 0; cards && i < cards->nr; i++)
 		if (cards->card[i].dev == card->dev)
 			return;
-	if (card->status)
-		iounmap(card->status);
+	if (card->registers)
+		iounmap(card->registers);
 }
 
 static bool dcast_carrier_read(const struct dcast_card *card)
 {
-	if (card->status) {
+	if (card->registers) {
 		u32 status;
 
 		/*
@@ -91,7 +93,7 @@ static bool dcast_carrier_read(const struct dcast_card *card)
 		 */
 		if (!netif_carrier_ok(card->dev))
 			return false;
-		status = readl(card->status);
+		status = readl(card->registers + DCAST_E1000_STATUS);
 		return status != DCAST_REGISTERS_GONE && (status & DCAST_E1000_LINK_UP);
 	} else {
 		__virtio16 status = 0;
@@ -110,7 +112,7 @@ bool dcast_carrier_ok(struct dcast_card *card)
 {
 	u64 now;
 
-	if (!card->status && !card->vdev)
+	if (!card->registers && !card->vdev)
 		return netif_carrier_ok(card->dev);
 	now = dcast_now_ns();
 	if (!card->asked_ns || now - card->asked_ns >= DCAST_LINK_NS) {
@@ -118,4 +120,11 @@ bool dcast_carrier_ok(struct dcast_card *card)
 		card->link = dcast_carrier_read(card);
 	}
 	return card->link;
+}
+
+/* Context: panic. */
+void dcast_carrier_unsay_change(const struct dcast_card *card)
+{
+	if (card->registers && card->has_icr)
+		writel(DCAST_E1000_ICR_LINK, card->registers + DCAST_E1000_ICR);
 }

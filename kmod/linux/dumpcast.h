@@ -100,7 +100,8 @@ struct dcast_card {
 	u16 vlan;
 	unsigned int irqs[DCAST_MAX_IRQS]; /* that its poll controller may wait for */
 	unsigned int nr_irqs;
-	void __iomem *status;	    /* its STATUS register, or */
+	void __iomem *registers;    /* one of them tells of the link; or */
+	bool has_icr;		    /* its poll controller reads why it interrupts; or */
 	struct virtio_device *vdev; /* its configuration tells of the link */
 	bool vdev_translated;	    /* virtio: its DMA goes through the IOMMU */
 	dma_addr_t *dma;	    /* of the ring's packets; NULL: not behind an IOMMU */
@@ -343,6 +344,8 @@ void dcast_netdev_exit(void);
 void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old);
 void dcast_carrier_close(struct dcast_card *card, const struct dcast_cards *cards);
 bool dcast_carrier_ok(struct dcast_card *card);
+/* Keeps the poll controller from setting a timer because the link has changed. Panic. */
+void dcast_carrier_unsay_change(const struct dcast_card *card);
 
 /* iommu.c: process; dcast_iommu_take(), dcast_iommu_sending(): panic */
 void dcast_iommu_map(struct dcast_path *path, struct dcast_card *card,

@@ -107,7 +107,7 @@ static const char *const dcast_allocators[] = {
 };
 static const char *const dcast_schedulers[] = {
 	"sched", "ttwu", "try_to_wake_up", "wake_up", "rq_lock", "balance", "enqueue_task",
-	"dequeue_task", "hrtimer", "timer_",
+	"dequeue_task", "timer",
 };
 /* clang-format on */
 

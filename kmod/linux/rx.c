@@ -175,10 +175,10 @@ static void dcast_rx_drain(struct dcast_host *host, struct dcast_path *path,
 /*
  * Some drivers (e1000e with MSI-X, 8139cp) complete transmissions in their interrupt handler
  * only. Their poll controller runs it, between disable_hardirq() and enable_irq(), which would
- * wait for a handler that a stopped processor is in, or for that interrupt's lock. When the
- * link has changed the handler also sets a timer, for which it takes a timer base's lock. So
- * it is called when packets are needed back and no poll function has brought them; or, unless
- * such a lock may be held, when the last ones have not come back for a while.
+ * wait for a handler that a stopped processor is in, or for that interrupt's lock. A handler may
+ * also set a timer, for which it takes a timer base's lock (see carrier.c). So it is called
+ * when packets are needed back and no poll function has brought them; or, unless such a lock
+ * may be held, when the last ones have not come back for a while.
  */
 static void dcast_poll_controller(const struct dcast_host *host, const struct dcast_path *path,
 				  const struct dcast_card *card, u64 now)
@@ -207,6 +207,7 @@ static void dcast_poll_controller(const struct dcast_host *host, const struct dc
 		if (irqd_irq_inprogress(data))
 			ACCESS_PRIVATE(data->common, state_use_accessors) &= ~IRQD_IRQ_INPROGRESS;
 	}
+	dcast_carrier_unsay_change(card);
 	ops->ndo_poll_controller(card->dev);
 }
 

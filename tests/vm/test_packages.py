@@ -134,7 +134,7 @@ def test_systemd_arms_upgrades_crashes_comes_back_and_purges(packages, kernel_of
              for name, package in packages.items() if name in ("dumpcast-dkms", "dumpcast-arm")}
     disk = scratch / "disk"
     with Scenario(scratch / "run", kernel, [NIC], 2, memory_mib=1024, relay_count=2, armed=False,
-                  cmdline="vmroot=/dev/vda", guest_modules=["virtio_blk", "ext4"],
+                  cmdline="vmroot=/dev/vda", guest_modules=["virtio_blk", "ext4", "crc32c_generic"],
                   devices=("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
                   before_boot=lambda run: install(run, kernel, [dkms, arm], newer, disk)) as run:
         vm = run.vm

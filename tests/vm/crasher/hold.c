@@ -125,7 +125,7 @@ static void no_timer(struct timer_list *timer)
 
 static DEFINE_TIMER(busy_timer, no_timer);
 
-static void work_timers(void)
+static void work_later(void)
 {
 	mod_timer(&busy_timer, jiffies + HZ);
 	del_timer_sync(&busy_timer);
@@ -190,9 +190,9 @@ static const struct held {
 	{ "page_list", .work = work_pages, .where = "unlock",
 	  .callers = "rmqueue_bulk __rmqueue_pcplist rmqueue free_pcppages_bulk free_one_page "
 		     "get_page_from_freelist rmqueue_buddy free_unref_page" },
-	{ "timer", .work = work_timers, .where = "unlock",
+	{ "timer", .work = work_later, .where = "unlock",
 	  .callers = "__mod_timer __timer_delete_sync __try_to_del_timer_sync del_timer" },
-	{ "run_queue", .work = work_timers, .where = "unlock",
+	{ "run_queue", .work = work_later, .where = "unlock",
 	  .callers = "raw_spin_rq_unlock try_to_wake_up ttwu_queue __schedule" },
 	{ "driver", .work = work_stats, .where = "unlock",
 	  .callers = "e1000e_get_stats64 e1000_get_stats64 virtnet_stats" },
