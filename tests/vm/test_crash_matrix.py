@@ -26,7 +26,7 @@ from vmtest.vmcore import KdumpCore
 NICS = ("virtio-net-pci", "e1000e")
 COLUMNS = list(itertools.product(kernels.SERIES, NICS))
 PRSTATUS_RIP = 112 + 16 * 8  # struct elf_prstatus: pr_reg, and rip in it (user_regs_struct)
-BEGINS_S = 180  # watchdogs take their time
+BEGINS_S = 90  # watchdogs take their time
 GO = "echo 1 >/sys/module/crasher/parameters/go"
 EAT = ("echo 1 >/proc/sys/vm/panic_on_oom; mount -o remount,size=90% /tmp; "
        "dd if=/dev/zero of=/tmp/all bs=1M; tail /dev/zero")

@@ -198,8 +198,10 @@ static const struct held {
 	  .callers = "e1000e_get_stats64 e1000_get_stats64 virtnet_stats" },
 	{ "iommu", .work = work_dma, .where = "unlock",
 	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
-	{ "uart", .work = work_console, .where = "unlock",
-	  .callers = "serial8250_console_write univ8250_console_write uart_port_unlock_irqrestore" },
+	/* Its unlock may be a tail call, of the console's caller then. */
+	{ "uart", .work = work_console, .where = "_raw_spin_unlock_irqrestore",
+	  .callers = "serial8250_console_write univ8250_console_write console_emit_next_record "
+		     "console_flush_all uart_port_unlock_irqrestore" },
 	/* In the midst of the card's poll function, with a frame that just came in. */
 	{ "receive", .work = work_nothing, .where = "napi_gro_receive", .anybody = true },
 	/* A record of the log that is reserved and never finished. */
