@@ -273,7 +273,7 @@ def test_iommu(series, nic, iommu, kernel_of, scratch, record_property):
         if iommu == HOLD_IOVA:
             run.vm.sh("modprobe crasher dev=net0 die=panic hold=iommu", check=True)
             run.vm.shell.send("echo 1 >/sys/module/crasher/parameters/go")
-            run.vm.wait_console("iommu is held in")
+            run.vm.wait_console("crasher: asked for")
             run.wait_sealed()
             run.vm.wait_reset()
             said = words.report(run.vm.console())

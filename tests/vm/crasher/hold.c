@@ -194,11 +194,11 @@ static const struct held {
 	  .callers = "__mod_timer __timer_delete_sync __try_to_del_timer_sync del_timer" },
 	{ "run_queue", .work = work_later, .where = "unlock",
 	  .callers = "raw_spin_rq_unlock try_to_wake_up ttwu_queue __schedule" },
-	{ "driver", .work = work_stats, .where = "unlock",
-	  .callers = "e1000e_get_stats64 e1000_get_stats64 virtnet_stats" },
 	{ "iommu", .work = work_dma, .where = "unlock",
 	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
-	/* Its unlock may be a tail call, of the console's caller then. */
+	/* What unlocks these may be a tail call, of the caller's caller then. */
+	{ "driver", .work = work_stats, .where = "_raw_spin_unlock",
+	  .callers = "e1000e_get_stats64 dev_get_stats" },
 	{ "uart", .work = work_console, .where = "_raw_spin_unlock_irqrestore",
 	  .callers = "serial8250_console_write univ8250_console_write console_emit_next_record "
 		     "console_flush_all uart_port_unlock_irqrestore" },
