@@ -166,8 +166,8 @@ static __u32 dcast_passes(const struct dcast_sender *s)
 /* Context: any; pure. */
 int dcast_sender_unanswered(const struct dcast_sender *s)
 {
-	return s->phase == DCAST_PHASE_LINGER && s->pass >= dcast_passes(s) &&
-	       dcast_walk_over(s) && !dcast_heard_in_dump(s);
+	return s->phase == DCAST_PHASE_LINGER && s->pass >= dcast_passes(s) && dcast_walk_over(s) &&
+	       !dcast_heard_in_dump(s);
 }
 
 /* Context: any; must not allocate. */

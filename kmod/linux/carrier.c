@@ -22,11 +22,11 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 
-#define DCAST_LINK_NS	     (1 * NSEC_PER_MSEC)
-#define DCAST_E1000_BYTES    0x0100
-#define DCAST_E1000_STATUS   0x0008
-#define DCAST_E1000_LINK_UP  0x00000002
-#define DCAST_E1000_ICR	     0x00c0
+#define DCAST_LINK_NS	    (1 * NSEC_PER_MSEC)
+#define DCAST_E1000_BYTES   0x0100
+#define DCAST_E1000_STATUS  0x0008
+#define DCAST_E1000_LINK_UP 0x00000002
+#define DCAST_E1000_ICR	    0x00c0
 /* LSC, and e1000's RXSEQ; written to be cleared. */
 #define DCAST_E1000_ICR_LINK 0x0000000c
 #define DCAST_REGISTERS_GONE 0xffffffff
@@ -59,8 +59,8 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 	}
 	card->has_icr = dcast_is_driven_by(parent, "e1000") || dcast_is_driven_by(parent, "e1000e");
 	if (card->has_icr || dcast_is_driven_by(parent, "igb")) {
-		card->registers = ioremap(pci_resource_start(to_pci_dev(parent), 0),
-					  DCAST_E1000_BYTES);
+		card->registers =
+			ioremap(pci_resource_start(to_pci_dev(parent), 0), DCAST_E1000_BYTES);
 	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
 		vdev = dev_to_virtio(parent);
 		card->vdev_translated = __virtio_test_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);

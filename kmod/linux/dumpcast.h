@@ -237,7 +237,7 @@ struct dcast_host {
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns;
 	bool may_receive, may_wake, zones_usable;
-	bool may_reenter; /* poll functions that a processor was stopped in; see rx.c */
+	bool may_reenter;	  /* poll functions that a processor was stopped in; see rx.c */
 	unsigned int entry_count; /* preemption count when the hook was entered */
 	struct device *watchdogs[DCAST_MAX_WATCHDOGS]; /* changed by the heartbeat */
 	u64 fed_ns[DCAST_MAX_WATCHDOGS];
