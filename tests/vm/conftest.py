@@ -54,6 +54,12 @@ def vmlinux_of(request):
     return find
 
 
+@pytest.fixture(scope="session")
+def snapshots(request):
+    """For Vm.snapshots: with --all many cells begin with the same machine."""
+    return util.cache_dir() / "snapshots" if request.config.getoption("--all") else None
+
+
 @pytest.fixture
 def scratch():
     """A folder of this test's own, removed at its end: memory images are too big to keep."""

@@ -145,34 +145,35 @@ def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
     return Crashed(run, core)
 
 
-def guest(scratch, kernel, nic) -> Scenario:
-    return Scenario(scratch, kernel, [nic], 2, relay_count=2, guest_kmods=[build.crasher(kernel)])
+def guest(scratch, kernel, nic, snapshots) -> Scenario:
+    return Scenario(scratch, kernel, [nic], 2, relay_count=2, guest_kmods=[build.crasher(kernel)],
+                    snapshots=snapshots)
 
 
 @pytest.mark.matrix("Ways to die")
 @pytest.mark.parametrize("series,nic,way", cells(WAYS))
-def test_way_to_die(series, nic, way, kernel_of, scratch):
-    with guest(scratch, kernel_of(series), nic) as run:
+def test_way_to_die(series, nic, way, kernel_of, scratch, snapshots):
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         check_committed(crash(run, way.crasher, way).said())
 
 
 @pytest.mark.matrix("Ways to die")
 @pytest.mark.parametrize("series,nic,place", cells(tuple(DRIVER)))
-def test_panic_in_the_driver(series, nic, place, kernel_of, scratch):
+def test_panic_in_the_driver(series, nic, place, kernel_of, scratch, snapshots):
     """A timer would call the driver anyway: frames of the relays' heartbeats come in, and leave."""
     way = Way(place, "", "crasher: asked for")
-    with guest(scratch, kernel_of(series), nic) as run:
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         check_committed(crash(run, f"die=panic at={DRIVER[place][nic]}", way).said())
 
 
 @pytest.mark.matrix("Held for ever by another processor")
 @pytest.mark.parametrize("series,nic,what", [
     cell for cell in cells(HELD) if cell.values[1:] != ("virtio-net-pci", "driver")])
-def test_held_by_another(series, nic, what, kernel_of, scratch):
+def test_held_by_another(series, nic, what, kernel_of, scratch, snapshots):
     # panic() itself writes a backtrace, for which it would wait for printk's own lock.
     die = "null" if what == "printk" else "panic"
     way = Way(what, "", NULL if die == "null" else "crasher: asked for")
-    with guest(scratch, kernel_of(series), nic) as run:
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         crashed = crash(run, f"die={die} hold={what}", way)
         check_held(crashed, what)
         assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
@@ -180,10 +181,10 @@ def test_held_by_another(series, nic, what, kernel_of, scratch):
 
 @pytest.mark.matrix("Held for ever by another processor")
 @pytest.mark.parametrize("series,nic,what", cells(("receive",)))
-def test_stopped_while_receiving(series, nic, what, kernel_of, scratch):
+def test_stopped_while_receiving(series, nic, what, kernel_of, scratch, snapshots):
     """Its poll function must not be entered again before all was sent: e1000e's faults then."""
     way = Way(what, "", "crasher: asked for", RECEIVE)
-    with guest(scratch, kernel_of(series), nic) as run:
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         crashed = crash(run, f"die=panic hold={what}", way)
         assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
         check_unanswered_first(run)
@@ -191,8 +192,8 @@ def test_stopped_while_receiving(series, nic, what, kernel_of, scratch):
 
 @pytest.mark.matrix("Ways to die")
 @pytest.mark.parametrize("series,nic,place", cells(("receive",)))
-def test_die_while_receiving(series, nic, place, kernel_of, scratch):
-    with guest(scratch, kernel_of(series), nic) as run:
+def test_die_while_receiving(series, nic, place, kernel_of, scratch, snapshots):
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         crash(run, "die=panic at=napi_gro_receive", Way(place, "", "crasher: asked for"))
         check_unanswered_first(run)
 
@@ -206,8 +207,8 @@ def check_unanswered_first(run: Scenario) -> None:
 
 @pytest.mark.matrix("Held by the processor that dies")
 @pytest.mark.parametrize("series,nic,what", cells(OWN))
-def test_held_by_itself(series, nic, what, kernel_of, scratch):
-    with guest(scratch, kernel_of(series), nic) as run:
+def test_held_by_itself(series, nic, what, kernel_of, scratch, snapshots):
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
         check_held(crash(run, f"die=panic hold={what} own=1",
                          Way(what, "", "crasher: asked for")), what)
 

@@ -40,10 +40,10 @@ EVERY_CLASS = {"cache", "cache-private", "user", "free", "kernel"}
 
 @pytest.mark.matrix("Dump levels")
 @pytest.mark.parametrize("series,level", MATRIX)
-def test_level(series, level, kernel_of, scratch, record_property):
+def test_level(series, level, kernel_of, scratch, snapshots, record_property):
     with Scenario(scratch, kernel_of(series), ["virtio-net-pci"], 1, level=level, relay_count=1,
                   guest_binaries={"/bin/memory": guest_program("memory")},
-                  guest_modules=["loop"]) as run:
+                  guest_modules=["loop"], snapshots=snapshots) as run:
         for command in FILL:
             run.vm.sh(command, check=True)
         run.crash()

@@ -36,10 +36,10 @@ CELLS = [cell
 @pytest.mark.slow
 @pytest.mark.matrix("LKDTM")
 @pytest.mark.parametrize("series,nic,kind", CELLS)
-def test_lkdtm(series, nic, kind, kernel_of, scratch):
+def test_lkdtm(series, nic, kind, kernel_of, scratch, snapshots):
     kernel = kernel_of(series)
     with Scenario(scratch, kernel, [nic], 2, relay_count=2,
-                  guest_kmods=[build.lkdtm(kernel)]) as run:
+                  guest_kmods=[build.lkdtm(kernel)], snapshots=snapshots) as run:
         run.vm.sh("modprobe lkdtm", check=True)
         for setting in DETECTORS:
             name, value = setting.split()

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import dataclasses
 import gzip
+import hashlib
 import json
 import os
 import pathlib
@@ -41,6 +42,10 @@ NIC_MODULES = {
 # patched meanwhile: a breakpoint fires that is not there, while the kernel boots. Nothing of ours
 # runs then, and the machine is started again.
 STALE_CODE = r"int3: 0000 \[#1\]"
+
+# Files in Vm.snapshots, of about 100 MB; the ones that were used last.
+SNAPSHOTS = 16
+
 
 def _model(nic: str) -> str:
     return nic.partition(",")[0]
@@ -151,6 +156,9 @@ class Vm:
     nics: QEMU device names, with more options behind a comma; card i is plugged into bridge i
         (named net<i> in the guest).
     devices: more of QEMU's arguments, in front of the cards.
+    snapshots: a folder for what a machine was like when its shell was ready, so that the next one
+        with the same kernel, initramfs and hardware goes on from there. Its addresses (KASLR) are
+        the same then.
     workdir: for sockets, the console log and what a test saves; kept when the VM ends.
     """
 
@@ -164,6 +172,7 @@ class Vm:
     cmdline: str = ""
     devices: Sequence[str] = ()
     boot_timeout_s: float = 240
+    snapshots: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         unknown = {_model(nic) for nic in self.nics} - set(NIC_MODULES)
@@ -181,13 +190,14 @@ class Vm:
     def __enter__(self) -> "Vm":
         self._take_place()
         try:
-            self._start()
-            if not self._wait_ready():
-                self._end()
-                self._start()
-                if not self._wait_ready():
-                    raise HarnessError(f"twice in a row {STALE_CODE!r} at boot:\n"
-                                       f"{self.console()[-4000:]}")
+            snapshot = self._snapshot()
+            if snapshot and snapshot.is_file():
+                self._start("-incoming", "defer")
+                self._go_on_from(snapshot)
+            else:
+                self._boot()
+                if snapshot:
+                    self._keep(snapshot)
         except BaseException:
             self.close()
             raise
@@ -428,8 +438,57 @@ class Vm:
             words.append(f"vmnet=net{index},{port.mac},{port.v4},{port.v6},{self.net.mtu}")
         return " ".join([*words, self.cmdline]).strip()
 
-    def _start(self) -> None:
-        command = self._command()
+    def _snapshot(self) -> pathlib.Path | None:
+        if self.snapshots is None:
+            return None
+        what = [str(self.kernel.vmlinuz), self._append(), repr(list(self.nics)),
+                repr(list(self.devices)), f"{self.memory_mib} {self.cpus}",
+                str(self.net.queues if self.net else 0)]
+        digest = hashlib.sha256("\n".join(what).encode())
+        digest.update(self.initramfs.read_bytes())
+        return self.snapshots / digest.hexdigest()[:24]
+
+    def _keep(self, snapshot: pathlib.Path) -> None:
+        """Saves the machine, and lets it go on."""
+        self.snapshots.mkdir(parents=True, exist_ok=True)
+        partial = snapshot.with_name(f".{snapshot.name}.{os.getpid()}")
+        self.qmp.execute("stop")
+        self.qmp.execute("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+        self.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(partial))}")
+        self._wait_migrated()
+        partial.rename(snapshot)
+        self.qmp.execute("cont")
+        kept = sorted(self.snapshots.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-SNAPSHOTS]:
+            old.unlink(missing_ok=True)
+
+    def _go_on_from(self, snapshot: pathlib.Path) -> None:
+        os.utime(snapshot)
+        self.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(snapshot))}")
+        self._wait_migrated()
+        self.qmp.execute("cont")
+        self.sh(f"date -s @{time.time():.0f}", check=True)
+
+    def _wait_migrated(self) -> None:
+        def done() -> bool:
+            said = self.qmp.execute("query-migrate")
+            if said.get("status") == "failed":
+                raise HarnessError(f"QEMU: migration: {said}")
+            return said.get("status") == "completed"
+        wait_until(done, 60, "QEMU to move the guest's state", 0.02)
+
+    def _boot(self) -> None:
+        for attempt in range(2):
+            self._start()
+            if self._wait_ready():
+                return
+            if attempt:
+                raise HarnessError(f"twice in a row {STALE_CODE!r} at boot:\n"
+                                   f"{self.console()[-4000:]}")
+            self._end()
+
+    def _start(self, *more: str) -> None:
+        command = [*self._command(), *more]
         for name in ("console.sock", "shell.sock", "qmp.sock", "console.log"):
             (self.workdir / name).unlink(missing_ok=True)
         with open(self.workdir / "qemu.log", "w", encoding="utf-8") as log:

@@ -64,6 +64,7 @@ class Scenario(Stacked):
     mtu: int = 1500
     queues: int = 1
     devices: Sequence[str] = ()  # more of QEMU's arguments
+    snapshots: pathlib.Path | None = None  # of Vm
     before_boot: Callable[["Scenario"], None] | None = None  # when the relays run
 
     def __post_init__(self) -> None:
@@ -84,15 +85,18 @@ class Scenario(Stacked):
         guest = Guest(
             self.kernel, kmods=[kmod, *self.guest_kmods], modules=self.guest_modules,
             binaries={"/bin/dumpcast-arm": build.binary("dumpcast-arm"), **self.guest_binaries},
-            files={"/etc/dumpcast/arm.toml": arm_toml(len(self.nics), self.level, self.rate_mib_s,
-                                                      self.arm_extra, self.group),
-                   HOST_KEY_PATH: self.relays.key, **self.guest_files})
+            files=self.guest_files)
         initramfs = guest.build(self.folder / "initramfs")
         if self.before_boot:
             self.before_boot(self)
         self.vm = self._stack.enter_context(
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
-               self.cpus, self.cmdline, self.devices))
+               self.cpus, self.cmdline, self.devices, snapshots=self.snapshots))
+        # Behind the boot: machines that differ in this only begin with the same snapshot.
+        toml = arm_toml(len(self.nics), self.level, self.rate_mib_s, self.arm_extra, self.group)
+        key = self.relays.key.read_text(encoding="ascii").strip()
+        self.vm.sh(f"umask 077; mkdir -p /etc/dumpcast; printf '%s\n' '{key}' >{HOST_KEY_PATH}; "
+                   f"printf '%s' '{toml}' >/etc/dumpcast/arm.toml", check=True)
         if self.armed:
             self.vm.sh("dumpcast-arm arm", timeout_s=120, check=True)
             self.wait_armed()
