@@ -193,7 +193,8 @@ static const struct held {
 	{ "timer", .work = work_later, .where = "unlock",
 	  .callers = "__mod_timer __timer_delete_sync __try_to_del_timer_sync del_timer" },
 	{ "run_queue", .work = work_later, .where = "unlock",
-	  .callers = "raw_spin_rq_unlock try_to_wake_up ttwu_queue __schedule" },
+	  .callers = "raw_spin_rq_unlock finish_task_switch try_to_wake_up ttwu_queue "
+		     "__schedule" },
 	{ "iommu", .work = work_dma, .where = "unlock",
 	  .callers = "__alloc_and_insert_iova_range alloc_iova" },
 	/* What unlocks these may be a tail call, of the caller's caller then. */
