@@ -14,6 +14,8 @@
 
 #define E1000_CTRL     0x0000
 #define E1000_CTRL_RST 0x04000000
+#define E1000_RCTL     0x0100
+#define E1000_TCTL     0x0400
 
 static unsigned int step;
 static void __iomem *registers;
@@ -23,10 +25,14 @@ static void reset_card(void)
 {
 	struct device *parent = crasher_card->dev.parent;
 
-	if (registers)
+	if (registers) {
 		writel(readl(registers + E1000_CTRL) | E1000_CTRL_RST, registers + E1000_CTRL);
-	else
+		/* What that leaves of a card; QEMU's e1000e keeps them. */
+		writel(0, registers + E1000_RCTL);
+		writel(0, registers + E1000_TCTL);
+	} else {
 		dev_to_virtio(parent)->config->reset(dev_to_virtio(parent));
+	}
 	pr_emerg("%s was reset\n", crasher_card->name);
 }
 

@@ -200,7 +200,7 @@ def _explain(memory: KernelMemory, stacks: set[int],
             what += "; holds a frame that came in"
         elif SENT.search(got) and SENT.search(memory.image.page(pfn)):
             what += "; copies of sent packets"
-        elif memory.image.page(pfn) == ZEROS:
+        elif _wiped(memory.image.page(pfn)):
             what += "; wiped"
         if pfn in pointing:
             what += "; points at packets"
@@ -212,6 +212,12 @@ def _explain(memory: KernelMemory, stacks: set[int],
         findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
                                 len(changed[pfn])))
     return findings
+
+
+def _wiped(page: bytes) -> bool:
+    """Zeroes, but for the reference counts of packets' heads that were made of it since
+    (skb_shared_info.dataref)."""
+    return set(struct.unpack("<512Q", page)) <= {0, 1}
 
 
 def _changed(got: bytes, want: bytes) -> list[int]:
