@@ -154,7 +154,12 @@ def guest(scratch, kernel, nic, snapshots) -> Scenario:
 @pytest.mark.parametrize("series,nic,way", cells(WAYS))
 def test_way_to_die(series, nic, way, kernel_of, scratch, snapshots):
     with guest(scratch, kernel_of(series), nic, snapshots) as run:
-        check_committed(crash(run, way.crasher, way).said())
+        said = crash(run, way.crasher, way).said()
+        # It may hold an allocator's lock itself.
+        if "an allocator's lock is held" in run.vm.console() and way.name == "slab corruption":
+            check_silent(said)
+        else:
+            check_committed(said)
 
 
 @pytest.mark.matrix("Ways to die")
@@ -217,6 +222,11 @@ def check_committed(said: words.Report) -> None:
     assert said.committed and said.relays_done == 2
 
 
+def check_silent(said: words.Report) -> None:
+    """Receiving would refill the card's ring with that lock, and never come back."""
+    assert said.ours["net0"] == 0 and not said.committed
+
+
 def check_held(crashed: Crashed, what: str) -> None:
     if what == "log_record" and crashed.run.kernel.series == "6.1":
         # The console's reader stops there, too; what was dumped of the log does not.
@@ -224,8 +234,7 @@ def check_held(crashed: Crashed, what: str) -> None:
         return
     said = crashed.said()
     if what in SILENT:
-        # Receiving would refill the card's ring with that lock, and never come back.
-        assert said.ours["net0"] == 0 and not said.committed
+        check_silent(said)
     elif what == "page_list":
         assert said.committed == (said.ours["net0"] > 0)
     else:
