@@ -235,7 +235,7 @@ struct dcast_host {
 	u32 notes_cap;
 	struct pt_regs regs;
 	char reason[256];
-	u64 started_ns, talked_ns, probed_ns;
+	u64 started_ns, talked_ns, probed_ns, unanswered_ns;
 	bool may_receive, may_wake, zones_usable;
 	bool may_reenter;	  /* poll functions that a processor was stopped in; see rx.c */
 	unsigned int entry_count; /* preemption count when the hook was entered */

@@ -115,17 +115,19 @@ static void dcast_drain(struct dcast_host *host)
 	} while (!idle && dcast_now_ns() - began < DCAST_DRAIN_NS);
 }
 
-/* Once nothing is left to lose: see rx.c. */
-static void dcast_review_risk(struct dcast_host *host)
+/* Once nothing is left to lose, or to wait for: see rx.c. */
+static void dcast_review_risk(struct dcast_host *host, u64 now)
 {
+	bool idle = true;
 	unsigned int i;
 
 	if (host->may_reenter || !dcast_sender_unanswered(&host->panic->sender))
 		return;
+	if (!host->unanswered_ns)
+		host->unanswered_ns = now;
 	for (i = 0; i < host->nr_paths; i++)
-		if (!dcast_tx_idle(host->paths[i]))
-			return;
-	host->may_reenter = true;
+		idle &= dcast_tx_idle(host->paths[i]);
+	host->may_reenter = idle || now - host->unanswered_ns >= DCAST_DRAIN_NS;
 }
 
 static void dcast_pause(u64 now, u64 wake)
@@ -242,7 +244,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		if (limit && now - host->started_ns > 2 * limit)
 			break;
 		sent = dcast_sender_step(s, now);
-		dcast_review_risk(host);
+		dcast_review_risk(host, now);
 		dcast_poll_all(host);
 		touch_nmi_watchdog();
 		dcast_watchdogs_feed(host, now);

@@ -107,7 +107,8 @@ static const char *const dcast_allocators[] = {
 };
 static const char *const dcast_schedulers[] = {
 	"sched", "ttwu", "try_to_wake_up", "wake_up", "rq_lock", "balance", "enqueue_task",
-	"dequeue_task", "timer",
+	"dequeue_task", "hrtimer", "mod_timer", "add_timer", "del_timer", "run_timer", "timer_base",
+	"timer_delete", "timer_reduce", "timer_shutdown",
 };
 /* clang-format on */
 

@@ -192,7 +192,7 @@ static void dcast_poll_controller(const struct dcast_host *host, const struct dc
 		if (!path->switches || dcast_tx_spare_free(path))
 			return;
 	} else if (!dcast_tx_short(path) &&
-		   (!host->may_wake || now - path->progress_ns < DCAST_IDLE_NS ||
+		   (!(host->may_wake || card->has_icr) || now - path->progress_ns < DCAST_IDLE_NS ||
 		    dcast_tx_idle(path))) {
 		return;
 	}
