@@ -344,7 +344,14 @@ def test_traffic(series, nic, state, kernel_of, scratch, record_property):
         try:
             time.sleep(1)
             run.crash()
-            said = check(run, record_property)
+            run.wait_sealed()
+            run.vm.wait_reset()
         finally:
             util.stop(stranger)
-        assert said.ours["net0"], "no reply was read"
+        console = run.vm.console()
+        if "a second fault ends the dump" in console:
+            # A processor was stopped while it received; the driver was asked again last of all.
+            assert "stopped while it received" in console and ": all sent," in console
+            record_property("cell", "no replies read")
+        else:
+            assert check(run, record_property).ours["net0"], "no reply was read"
