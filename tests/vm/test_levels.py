@@ -97,7 +97,7 @@ def test_unused_parts_of_the_memory_map(series, kernel_of, vmlinux_of, scratch):
             return
         qemu = run.vm.dump_elf(scratch / "qemu.elf")
         cores = [open_vmcore(tools.makedumpfile(qemu, 31, flags=flags).path)
-                 for flags in ([], ["-e", "--work-dir", scratch])]
+                 for flags in ([], ["-e"])]
         theirs = {pfn for pfn in memory.classes
                   if cores[0].page(pfn) is not None and cores[1].page(pfn) is None}
         print(f"makedumpfile -e leaves out {len(theirs)}")

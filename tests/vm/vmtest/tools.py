@@ -67,7 +67,8 @@ def makedumpfile(core: pathlib.Path, level: int, newer: bool = False,
     """Filters an ELF core at a dump level into <core>.d<level>, uncompressed, with a report."""
     out = core.with_name("".join([f"{core.name}.d{level}", *flags]))
     out.unlink(missing_ok=True)
-    argv = ["makedumpfile", *flags, "-d", level, "--message-level", "16", core, out]
+    argv = ["makedumpfile", "--work-dir", core.parent, *flags, "-d", level, "--message-level", "16",
+            core, out]
     done = (run_in_trixie if newer else run)(argv)
     report = done.stdout + done.stderr
     counts = {}
