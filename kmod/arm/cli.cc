@@ -202,6 +202,7 @@ int RunArm(int argc, const char* const* argv, const ArmEnvironment& env) {
   Options options;
   CLI::App app(kDescription, "dumpcast-arm");
   app.footer(kFooter);
+  app.set_help_all_flag("--help-all", "Print the help of every subcommand and exit");
   app.set_version_flag("--version", std::string("dumpcast-arm " DUMPCAST_VERSION));
   app.require_subcommand(1);
   app.add_option("--config", options.config_path, "the TOML file; arm.toml explains its keys")
