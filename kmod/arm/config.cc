@@ -295,7 +295,7 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
   if (key == "exclude_unused_vmemmap") {
     bool exclude = false;
     absl::Status status = reader.Bool(key, node, &exclude);
-    config->attributes[std::string(key)] = exclude ? "1" : "0";
+    config->attributes[std::string(key)] = absl::StrCat(exclude ? 1 : 0);
     return status;
   }
   if (key == "path") return ReadPaths(reader, node, config);

@@ -149,6 +149,7 @@ def test_systemd_arms_upgrades_crashes_comes_back_and_purges(packages, kernel_of
         assert armed_times(run, vm) == 3
         assert f"{version}.1, {kernel.release}" in vm.sh("dkms status dumpcast")[1]
 
+        vm.sh("sync", check=True)  # or the module that DKMS has just installed is lost
         vm.crash()
         run.wait_sealed()
         vm.wait_reset()
