@@ -13,6 +13,8 @@
 #include <linux/slab.h>
 
 #define DCAST_REFRESH_NS  (5 * NSEC_PER_SEC)
+/* A next hop that was asked answers in a moment, and a panic may come in the next: then doubled. */
+#define DCAST_RESOLVE_NS  (100 * NSEC_PER_MSEC)
 #define DCAST_RECEIVE_MAX 256 /* packets at a time, so that a flood does not starve the rest */
 
 /*
@@ -41,9 +43,10 @@ bool dcast_heartbeat_receive(struct dcast_host *host)
 	return n == DCAST_RECEIVE_MAX;
 }
 
-/* Looks at the paths again. Context: process, under RTNL. */
-static void dcast_heartbeat_paths(struct dcast_host *host)
+/* Looks at the paths again. True when each is ready to send. Context: process, under RTNL. */
+static bool dcast_heartbeat_paths(struct dcast_host *host)
 {
+	bool ready = true;
 	unsigned int i;
 
 	mutex_lock(&host->lock);
@@ -56,9 +59,11 @@ static void dcast_heartbeat_paths(struct dcast_host *host)
 		if (path->sock && memcmp(&old, &path->source, sizeof(old)))
 			dcast_sock_close(path);
 		dcast_sock_open(host, path);
+		ready &= !path->error[0];
 	}
 	dcast_handover_arm(host);
 	mutex_unlock(&host->lock);
+	return ready;
 }
 
 static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
@@ -74,17 +79,21 @@ static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
 static int dcast_heartbeat_thread(void *arg)
 {
 	struct dcast_host *host = arg;
-	u64 paths_ns = 0, map_ns = 0;
-	bool late;
+	u64 paths_ns = 0, map_ns = 0, again_ns = DCAST_RESOLVE_NS;
+	bool changed, late;
 	long sleep;
 
 	while (!kthread_should_stop()) {
 		/* RTNL comes first. Who keeps it for long is not to silence the host. */
-		late = READ_ONCE(host->changed) || dcast_now_ns() >= paths_ns;
+		changed = READ_ONCE(host->changed);
+		late = changed || dcast_now_ns() >= paths_ns;
 		if (late && rtnl_trylock()) {
-			dcast_heartbeat_paths(host);
+			again_ns = changed ? DCAST_RESOLVE_NS :
+					     min_t(u64, 2 * again_ns, DCAST_REFRESH_NS);
+			if (dcast_heartbeat_paths(host))
+				again_ns = DCAST_REFRESH_NS;
 			rtnl_unlock();
-			paths_ns = dcast_now_ns() + DCAST_REFRESH_NS;
+			paths_ns = dcast_now_ns() + again_ns;
 			late = false;
 		}
 		mutex_lock(&host->lock);

@@ -66,11 +66,11 @@ static int dcast_path_mac4(struct dcast_path *path, struct dcast_target *target)
 }
 
 static struct dst_entry *dcast_path_route6(struct dcast_path *path, struct flowi6 *flow,
-					   const struct in6_addr *dst)
+					   const struct in6_addr *src, const struct in6_addr *dst)
 {
 	memset(flow, 0, sizeof(*flow));
+	flow->saddr = *src;
 	flow->daddr = *dst;
-	flow->saddr = path->source.family ? path->source.v6 : in6addr_any;
 	flow->flowi6_oif = path->upper->ifindex;
 	flow->flowi6_proto = IPPROTO_UDP;
 	return ipv6_stub->ipv6_dst_lookup_flow(&init_net, NULL, flow, NULL);
@@ -79,7 +79,8 @@ static struct dst_entry *dcast_path_route6(struct dcast_path *path, struct flowi
 static int dcast_path_mac6(struct dcast_path *path, struct dcast_target *target)
 {
 	struct flowi6 flow;
-	struct dst_entry *dst = dcast_path_route6(path, &flow, &target->addr.v6);
+	struct dst_entry *dst =
+		dcast_path_route6(path, &flow, &path->source.v6, &target->addr.v6);
 	int err;
 
 	if (IS_ERR(dst))
@@ -94,6 +95,10 @@ static int dcast_path_mac(struct dcast_path *path, struct dcast_target *target)
 	return path->v6 ? dcast_path_mac6(path, target) : dcast_path_mac4(path, target);
 }
 
+/*
+ * A panic at any moment finds the address before or the one after. One that went away is kept: it
+ * is better than none.
+ */
 static int dcast_path_find_source(struct dcast_path *path)
 {
 	struct dcast_addr source = { .family = path->v6 ? AF_INET6 : AF_INET };
@@ -106,8 +111,7 @@ static int dcast_path_find_source(struct dcast_path *path)
 		struct flowi6 flow;
 		struct dst_entry *dst;
 
-		path->source.family = 0;
-		dst = dcast_path_route6(path, &flow, &path->targets[0].addr.v6);
+		dst = dcast_path_route6(path, &flow, &in6addr_any, &path->targets[0].addr.v6);
 		if (!IS_ERR(dst)) {
 			source.v6 = flow.saddr;
 			dst_release(dst);
