@@ -76,7 +76,7 @@ static void dcast_hot_idle(struct dcast_hot *hot, unsigned int cpu)
 	char want[TASK_COMM_LEN], comm[TASK_COMM_LEN];
 	size_t at;
 
-	snprintf(want, sizeof(want), "swapper/%u", cpu);
+	scnprintf(want, sizeof(want), "swapper/%u", cpu);
 	for (at = 0; at < DCAST_PERCPU_STATIC; at += sizeof(long)) {
 		const struct task_struct *task;
 		pid_t pid;

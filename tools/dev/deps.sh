@@ -10,7 +10,7 @@ declare -A DEPS=(
     protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
     librocksdb-dev liblz4-dev libisal-dev libsodium-dev libroaring-dev libspdlog-dev
     libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
-  [kmod]="build-essential kmod sparse libelf-dev bc python3 git"
+  [kmod]="build-essential kmod sparse libelf-dev pahole bc python3 git"
   [package]="dpkg-dev debhelper dh-dkms lintian fakeroot"
   [test]="python3-pytest python3-yaml iproute2 nftables procps"
   [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn debootstrap
