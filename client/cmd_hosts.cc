@@ -14,6 +14,10 @@ std::string LastDumpText(const v1::Host& host, absl::Time now) {
   const size_t slash = host.last_dump().rfind('/');
   if (slash == std::string::npos) return "";
   std::string text = ShortId(absl::string_view(host.last_dump()).substr(slash + 1));
+  if (const std::string kind = KindText(host.last_dump_live(), host.last_dump_test());
+      kind != kPanicKind) {
+    absl::StrAppend(&text, " (", kind, ")");
+  }
   if (host.has_last_dump_time()) {
     absl::StrAppend(&text, " (", HumanAge(ToTime(true, host.last_dump_time()), now), ")");
   }

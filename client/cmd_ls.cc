@@ -15,11 +15,6 @@ std::string HostText(const v1::Dump& dump) {
   return dump.hostname().empty() ? ShortId(dump.host_id()) : dump.hostname();
 }
 
-std::string ReasonText(const v1::Dump& dump) {
-  if (!dump.live() && !dump.test()) return dump.reason();
-  return absl::StrCat("(", KindText(dump), ") ", dump.reason());
-}
-
 }  // namespace
 
 absl::StatusOr<ExitCode> RunLs(const Context& context, const LsOptions& options) {

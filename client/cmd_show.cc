@@ -42,7 +42,7 @@ void PrintDump(const v1::Dump& dump, const Environment& env) {
        absl::StrCat(dump.hostname(), dump.hostname().empty() ? "" : "  ", dump.host_id()));
   Line(out, "boot", dump.boot_id());
   Line(out, "kernel", absl::StrCat(dump.kernel_release(), "  ", dump.kernel_version()));
-  Line(out, "kind", KindText(dump));
+  Line(out, "kind", KindText(dump.live(), dump.test()));
   Line(out, "reason", dump.reason());
   Line(out, "state", StateText(dump));
   if (std::string missing = MissingText(dump); !missing.empty()) Line(out, "missing", missing);

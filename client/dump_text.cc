@@ -72,9 +72,14 @@ std::string HostStateText(v1::HostState state) {
   }
 }
 
-std::string KindText(const v1::Dump& dump) {
-  if (dump.test()) return "test";
-  return dump.live() ? "live" : "panic";
+std::string KindText(bool live, bool test) {
+  if (test) return "test";
+  return std::string(live ? "live" : kPanicKind);
+}
+
+std::string ReasonText(const v1::Dump& dump) {
+  const std::string kind = KindText(dump.live(), dump.test());
+  return kind == kPanicKind ? dump.reason() : absl::StrCat("(", kind, ") ", dump.reason());
 }
 
 std::string MissingText(const v1::Dump& dump) {

@@ -31,8 +31,12 @@ std::optional<double> HeldFraction(const v1::Dump& dump);
 std::string StateText(const v1::Dump& dump);
 std::string HostStateText(v1::HostState state);
 
-// "panic", "live", "test".
-std::string KindText(const v1::Dump& dump);
+// kPanicKind, "live", or "test" whether it is live as well or not.
+inline constexpr absl::string_view kPanicKind = "panic";
+std::string KindText(bool live, bool test);
+
+// The reason, marked "(live)" or "(test)" unless the host panicked.
+std::string ReasonText(const v1::Dump& dump);
 
 // What a reader of this dump would miss; empty when it is complete.
 std::string MissingText(const v1::Dump& dump);

@@ -92,7 +92,9 @@ std::string WatchView::LineFor(const v1::Dump& dump) const {
                                   StateText(dump), ", ", BlocksText(dump), " blocks");
   if (std::string rate = RateText(dump); !rate.empty()) absl::StrAppend(&line, ", ", rate);
   if (!dump.incomplete_reason().empty()) absl::StrAppend(&line, ", ", dump.incomplete_reason());
-  if (!dump.reason().empty()) absl::StrAppend(&line, ": ", dump.reason());
+  if (const std::string reason = ReasonText(dump); !reason.empty()) {
+    absl::StrAppend(&line, ": ", reason);
+  }
   return Printable(line);
 }
 
@@ -110,7 +112,7 @@ void WatchView::Redraw() {
   Table table({"DUMP", "HOST", "STATE", "BLOCKS", "RATE", "WHEN", "REASON"});
   for (const v1::Dump* dump : rows) {
     table.Add({ShortId(dump->dump_id()), HostText(*dump), StateText(*dump), BlocksText(*dump),
-               RateText(*dump), HumanAge(WhenCrashed(*dump), env_->now()), dump->reason()});
+               RateText(*dump), HumanAge(WhenCrashed(*dump), env_->now()), ReasonText(*dump)});
   }
   std::string text = table.Render(static_cast<size_t>(env_->columns()));
   if (hidden > 0) absl::StrAppend(&text, "and ", hidden, " older\n");

@@ -206,6 +206,10 @@ v1::Host Catalog::Describe(const v1::HostRecord& record, const v1::DumpRecord* n
     const DumpKey dump = KeyOf(*newest_dump);
     host.set_last_dump(dump.ResourceName());
     SetTime(newest_dump->receive_unix_ns(), host.mutable_last_dump_time());
+    v1::Dump meta;
+    AddMeta(dump, &meta);
+    host.set_last_dump_live(meta.live());
+    host.set_last_dump_test(meta.test());
     if (options_.receive_status != nullptr && newest_dump->seal_unix_ns() == 0) {
       const std::optional<ReceiveStatus> receive = options_.receive_status->GetReceiveStatus(dump);
       if (receive && receive->host_dumping) host.set_state(v1::HOST_STATE_DUMPING);

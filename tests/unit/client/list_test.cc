@@ -189,6 +189,8 @@ TEST_F(ListTest, HostsShowsWhoIsArmed) {
     host.set_memory_bytes(256 << 20);
     host.set_last_dump(relay_.dumps[0].name());
     host.mutable_last_dump_time()->set_seconds(1790000000);
+    host.set_last_dump_live(i > 0);
+    host.set_last_dump_test(i > 1);
     relay_.hosts.push_back(host);
   }
   relay_.page_size = 2;
@@ -196,8 +198,8 @@ TEST_F(ListTest, HostsShowsWhoIsArmed) {
   EXPECT_EQ(ran.out,
             "HOST  STATE     HEARD    PATHS   KERNEL  MEMORY   LAST DUMP\n"
             "web0  armed     3 s ago  1 of 2  -       256 MiB  3fa9c2e17b5d (5 min ago)\n"
-            "web1  disarmed  3 s ago  1 of 2  -       256 MiB  3fa9c2e17b5d (5 min ago)\n"
-            "web2  lost      3 s ago  1 of 2  -       256 MiB  3fa9c2e17b5d (5 min ago)\n");
+            "web1  disarmed  3 s ago  1 of 2  -       256 MiB  3fa9c2e17b5d (live) (5 min ago)\n"
+            "web2  lost      3 s ago  1 of 2  -       256 MiB  3fa9c2e17b5d (test) (5 min ago)\n");
   const auto json = Json(Run({"hosts", "-o", "json"}, {&relay_}));
   ASSERT_EQ(json.size(), 3u);
   EXPECT_EQ(json[2]["state"], "HOST_STATE_LOST");

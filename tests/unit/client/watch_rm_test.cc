@@ -40,6 +40,13 @@ TEST_F(WatchTest, EndsWhenSealed) {
   EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 3) << "no line twice\n" << ran.out;
 }
 
+TEST_F(WatchTest, ALiveDumpIsMarked) {
+  relay_.events = {Event(v1::DUMP_STATE_COMPLETE, 4000)};
+  relay_.events[0].mutable_dump()->set_live(true);
+  EXPECT_THAT(Run({"watch", "3fa9", "--until", "sealed"}, {&relay_}).out,
+              HasSubstr("blocks: (live) sysrq triggered crash"));
+}
+
 TEST_F(WatchTest, EndsAtOnceWhenItIsSealedAlready) {
   relay_.dumps = {MakeDump()};
   EXPECT_EQ(Run({"watch", "3fa9", "--until", "sealed"}, {&relay_}).code, kExitOk);
