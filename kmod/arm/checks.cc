@@ -68,15 +68,6 @@ void CheckPath(const Files& files, const PathConfig& path, std::vector<Finding>*
                 "see `ip link` for the names, and correct [[path]] device", "", ""});
     return;
   }
-  if (files.Exists(absl::StrCat(device, "/bridge")) ||
-      files.Exists(absl::StrCat(device, "/bonding"))) {
-    out->push_back(
-        Finding{Weight::kBlocks,
-                absl::StrCat("path ", path.name, ": ", path.device,
-                             " is a bridge or a bond, which nobody drives after a panic"),
-                "name the network card below it", "", ""});
-    return;
-  }
   // Reading it fails while the device is down.
   const absl::StatusOr<std::string> carrier = files.Read(absl::StrCat(device, "/carrier"));
   if (!carrier.ok()) {

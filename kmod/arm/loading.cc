@@ -89,8 +89,11 @@ absl::Status EnsureModule(const Files& files, const std::string& module) {
     if (!status.ok()) return status;
   } else if (const int exit = Modprobe("dumpcast"); exit != 0) {
     return absl::NotFoundError(absl::StrCat("`modprobe dumpcast` failed (exit status ", exit,
-                                            "): install the module in /lib/modules/", Release(),
-                                            "/extra and run depmod, or name its file in `module`"));
+                                            "): see dmesg; install the module in /lib/modules/",
+                                            Release(),
+                                            "/extra and run depmod, or name its file in "
+                                            "`module`; with Secure Boot it must be signed by a key "
+                                            "that the kernel trusts"));
   }
   if (files.Exists(absl::StrCat(kConfigRoot, "/armed"))) return absl::OkStatus();
   return absl::UnavailableError(

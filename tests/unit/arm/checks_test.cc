@@ -69,8 +69,6 @@ TEST_F(ChecksTest, DevicesThatCannotSendAreFound) {
   One(Weight::kBlocks, "eth0 has no carrier");
   root_.Remove("/sys/class/net/eth0/carrier");
   One(Weight::kBlocks, "eth0 is down");
-  root_.Set("/sys/class/net/eth0/bridge/x", "");
-  One(Weight::kBlocks, "a bridge or a bond");
   root_.Remove("/sys/class/net/eth0");
   One(Weight::kBlocks, "there is no network device eth0");
 }
