@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from vmtest import build, debian, kernels, words
+from vmtest import build, debian, judge, kernels, words
 from vmtest.qemu import Vm
 from vmtest.scenario import Scenario, arm_toml
 from vmtest.util import REPO, run as run_tool
@@ -67,8 +67,46 @@ def test_packages_bring_what_they_say(packages):
                  "lib/systemd/system/dumpcast-arm.service", "usr/share/man/man8/dumpcast-arm.8.gz",
                  "usr/share/bash-completion/completions/dumpcast-arm"):
         assert name in brought
+    brought = debian.contents(packages["dumpcast-kdump"])
+    for name in ("usr/bin/dumpcast-send", "usr/share/man/man1/dumpcast-send.1.gz", "usr/lib/dumpcast/dumpcast-kdump",
+                 "usr/lib/systemd/system/kdump-tools-dump.service.d/dumpcast.conf"):
+        assert name in brought
     assert run_tool(["dpkg-deb", "-I", packages["dumpcast-arm"], "conffiles"]).stdout.split() == [
         "/etc/dumpcast/arm.toml"]
+
+
+@pytest.fixture(scope="module")
+def dkms_modules(packages, kernel_of):
+    """Flavour -> the module that DKMS built for it, in one Debian root with everybody's headers."""
+    package = packages["dumpcast-dkms"]
+    version = package.name.split("_")[1]
+    with debian.root(kernel_of("6.1")) as root:
+        root.sh(f"dpkg -i {root.take(package)}")
+        built = {}
+        for series in kernels.ALL:
+            kernel = kernel_of(series)
+            headers = kernel.headers()
+            root.copy(headers.parents[2], f"headers/{series}")
+            print(root.sh(f"dkms build dumpcast/{version} -k {kernel.release} "
+                          f"--kernelsourcedir /headers/{series}/usr/src/{headers.name}"))
+            built[series] = root.path / root.find(
+                f"var/lib/dkms/dumpcast/{version}/{kernel.release}/x86_64/module/dumpcast.ko")[0]
+        yield built
+
+
+@pytest.mark.slow
+@pytest.mark.matrix("Kernel flavours")
+@pytest.mark.parametrize("series", kernels.ALL)
+def test_module_built_by_DKMS(series, dkms_modules, kernel_of, scratch, monkeypatch, record_property):
+    monkeypatch.setattr(build, "kmod", lambda _kernel: dkms_modules[series])
+    with Scenario(scratch, kernel_of(series), [NIC], 2, relay_count=2) as run:
+        run.crash()
+        run.wait_sealed()
+        run.vm.wait_reset()
+        said = words.report(run.vm.console())
+        assert said.committed
+        judge.dump_equals_memory(run)
+        record_property("cell", f"{said.blocks} blocks")
 
 
 @pytest.mark.slow

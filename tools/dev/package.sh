@@ -11,6 +11,7 @@ Builds the Debian packages of packaging/debian into build/packages/:
 
   dumpcast-dkms_VERSION_all.deb     the module's source; DKMS builds it on the host
   dumpcast-arm_VERSION_amd64.deb    the host's tool and its service
+  dumpcast-kdump_VERSION_amd64.deb  the second sender, for hosts with a crash kernel
 
 and checks them with lintian; an error fails. Their paths are printed on
 standard output.
@@ -52,7 +53,8 @@ cmd_package() {
     tail -n 30 "$out/build.log" >&2
     die "the packages do not build (whole log: build/packages/build.log)"
   }
-  local debs=("$out/dumpcast-dkms_${version}_all.deb" "$out/dumpcast-arm_${version}_amd64.deb")
+  local debs=("$out/dumpcast-dkms_${version}_all.deb" "$out/dumpcast-arm_${version}_amd64.deb"
+    "$out/dumpcast-kdump_${version}_amd64.deb")
   if ((lintian)); then
     lintian --allow-root --fail-on error "${debs[@]}" >&2 || die "lintian found errors"
   fi

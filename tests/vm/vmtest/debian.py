@@ -19,7 +19,7 @@ from .util import cache_dir, locked, run, say, scratch_dir
 SOURCES = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "dkms", "gcc", "make",
-            "lz4", "openssl")
+            "lz4", "openssl", "pahole")
 # Behind what the packages start at boot.
 SHELL_UNIT = """[Unit]
 After=dumpcast-arm.service
@@ -80,6 +80,10 @@ class Root:
         self.sh("systemctl enable vmtest.service")
         run(["mke2fs", "-q", "-t", "ext4", "-d", self.path, target, size], timeout=600)
         return target
+
+    def copy(self, folder: pathlib.Path, target: str) -> None:
+        """A folder as it is."""
+        shutil.copytree(folder, self.path / target, symlinks=True)
 
     def take(self, package: pathlib.Path) -> str:
         """Copies a file to /root; its path in there."""
