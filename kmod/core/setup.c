@@ -49,7 +49,7 @@ static const char *dcast_config_check(const struct dcast_config *c)
 	return NULL;
 }
 
-/* Context: process (arming); must not allocate. */
+/* Context: any; must not allocate. */
 int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 		      const struct dcast_rim *rim, void *scratch, const char **why)
 {

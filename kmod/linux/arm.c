@@ -75,6 +75,7 @@ void dcast_run_free(struct dcast_host *host, struct dcast_run *run)
 	dcast_unhold(host, run->vmcoreinfo, DCAST_VMCOREINFO_BYTES);
 	dcast_unhold(host, run->lz4, LZ4_MEM_COMPRESS);
 	dcast_unhold(host, run->scratch, dcast_sender_scratch_bytes(&run->config));
+	memzero_explicit(run, sizeof(*run)); /* keys */
 	dcast_unhold(host, run, sizeof(*run));
 }
 
@@ -115,7 +116,6 @@ static void dcast_host_free(struct dcast_host *host)
 	dcast_run_free(host, host->armed);
 	dcast_run_free(host, host->panic);
 	for (i = 0; i < host->nr_paths; i++) {
-		kvfree(host->paths[i]->sock_buf);
 		dcast_path_free(host, host->paths[i]);
 	}
 	vfree(host->stack);
@@ -181,7 +181,7 @@ static int dcast_arm_paths(struct dcast_host *host)
 		struct dcast_path *path = host->paths[i];
 
 		path->payload_bytes = sizeof(struct dcast_hdr) + host->set.engine.symbol_size;
-		path->sock_buf = kvzalloc(path->payload_bytes, GFP_KERNEL);
+		path->sock_buf = dcast_hold(host, path->payload_bytes);
 		if (!path->sock_buf)
 			return -ENOMEM;
 		err = dcast_path_ring_alloc(host, path);

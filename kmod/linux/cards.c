@@ -49,10 +49,23 @@ static void dcast_card_find_irqs(struct dcast_card *card)
 	}
 }
 
+/* Whether dev is among the first nr cards. */
+static bool dcast_card_in(const struct dcast_cards *cards, unsigned int nr,
+			  const struct net_device *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (cards->card[i].dev == dev)
+			return true;
+	return false;
+}
+
 static void dcast_cards_add(struct dcast_path *path, struct dcast_cards *found,
 			    struct net_device *dev, const struct dcast_way *way)
 {
 	struct dcast_card *card = &found->card[found->nr];
+	const struct dcast_cards *same;
 
 	if (dev->type != ARPHRD_ETHER || (dev->flags & IFF_LOOPBACK)) {
 		dcast_cards_refuse(path, dev, "is no Ethernet card");
@@ -66,8 +79,10 @@ static void dcast_cards_add(struct dcast_path *path, struct dcast_cards *found,
 	card->tagged = way->tagged;
 	card->vlan = way->vlan;
 	dcast_card_find_irqs(card);
-	dcast_carrier_open(card, path->cards);
-	dcast_iommu_map(path, card, path->cards);
+	/* A card can be below two ports of a bridge, by two VLANs. */
+	same = dcast_card_in(found, found->nr, dev) ? found : path->cards;
+	dcast_carrier_open(card, same);
+	dcast_iommu_map(path, card, same);
 	found->nr++;
 }
 
@@ -195,8 +210,10 @@ static void dcast_cards_publish(struct dcast_path *path, struct dcast_cards *car
 	/* A panic finds the one or the other. */
 	smp_store_release(&path->cards, cards);
 	for (i = 0; old && i < old->nr; i++) {
-		dcast_carrier_close(&old->card[i], cards);
-		dcast_iommu_unmap(path, &old->card[i], cards);
+		if (!dcast_card_in(old, i, old->card[i].dev)) {
+			dcast_carrier_close(&old->card[i], cards);
+			dcast_iommu_unmap(path, &old->card[i], cards);
+		}
 		dev_put(old->card[i].dev);
 	}
 }

@@ -64,7 +64,8 @@ void dcast_carrier_open(struct dcast_card *card, const struct dcast_cards *old)
 	} else if (parent && parent->bus && !strcmp(parent->bus->name, "virtio")) {
 		vdev = dev_to_virtio(parent);
 		card->vdev_translated = __virtio_test_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
-		if (vdev->id.device == VIRTIO_ID_NET &&
+		/* That of others (virtio_vdpa) may sleep when it is read. */
+		if (dev_is_pci(parent->parent) && vdev->id.device == VIRTIO_ID_NET &&
 		    __virtio_test_bit(vdev, VIRTIO_NET_F_STATUS))
 			card->vdev = vdev;
 	}

@@ -34,10 +34,12 @@
 
 #include "kmod/core/dcast_sender.h"
 
-#define DCAST_MAX_TARGETS   16 /* next hops of one path */
-#define DCAST_MAX_CARDS	    8  /* that one path can leave by */
-#define DCAST_MAX_IRQS	    16 /* interrupts of one card that are looked at */
+#define DCAST_MAX_TARGETS   16	/* next hops of one path */
+#define DCAST_MAX_CARDS	    8	/* that one path can leave by */
+#define DCAST_MAX_RING	    256 /* packets of one path */
+#define DCAST_MAX_IRQS	    16	/* interrupts of one card that are looked at */
 #define DCAST_MAX_WATCHDOGS 4
+#define DCAST_MAX_ENTERED   32 /* modules that processors were stopped in */
 #define DCAST_NAME_BYTES    32
 #define DCAST_ERROR_BYTES   96
 #define DCAST_STACK_BYTES   (32 * 1024)
@@ -110,6 +112,7 @@ struct dcast_card {
 	u64 asked_ns;	   /* when it was asked for its link, and */
 	bool link;	   /* what it said */
 	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
+	bool barred;	   /* a stopped processor may hold a lock of the driver's own */
 };
 
 /* The cards that a path can leave by, best first. Holds a reference on each. */
@@ -214,6 +217,12 @@ struct dcast_live_wish {
 	u32 rate_kib_s; /* on one path; 0: as the paths and relays take it */
 };
 
+/* A module that somebody was in who may hold a lock; sends: in a function that transmits. */
+struct dcast_entered {
+	char module[DCAST_NAME_BYTES];
+	bool sends;
+};
+
 struct dcast_host {
 	struct dcast_settings set;
 	struct dcast_path *paths[DCAST_MAX_PATHS];
@@ -237,7 +246,12 @@ struct dcast_host {
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns, unanswered_ns;
 	bool may_receive, may_wake, zones_usable;
-	bool may_reenter;	  /* poll functions that a processor was stopped in; see rx.c */
+	bool may_reenter;  /* poll functions that a processor was stopped in; see rx.c */
+	bool receive_last; /* an allocator is what faulted */
+	u64 polled_ns;	   /* first */
+	struct dcast_entered entered[DCAST_MAX_ENTERED];
+	unsigned int nr_entered;
+	bool entered_any;	  /* more than that, or nobody knows */
 	unsigned int entry_count; /* preemption count when the hook was entered */
 	struct device *watchdogs[DCAST_MAX_WATCHDOGS]; /* changed by the heartbeat */
 	u64 fed_ns[DCAST_MAX_WATCHDOGS];
@@ -264,8 +278,11 @@ extern struct dcast_note_source *dcast_note_sources; /* nr_cpu_ids of them */
 /* Set while armed. Written by dcast_publish(), under dcast_config_lock and RTNL. */
 extern struct dcast_host *dcast_armed;
 
-/* clock.c: any context */
+/* clock.c: panic; the living have ktime_get_boottime_ns() */
 u64 dcast_now_ns(void);
+/* any context */
+u64 dcast_unix_ns(void);
+u64 dcast_uptime_ns(void);
 
 /* configfs.c, configfs_path.c, status.c */
 int dcast_configfs_init(void);
@@ -305,6 +322,7 @@ bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end);
 /* filter.c, pages.c: any context, never fault */
 void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window,
 			  u8 cls[DCAST_MAX_WINDOW_PAGES]);
+bool dcast_page_unaccepted(unsigned long pfn);
 int dcast_page_read(u64 pfn, void *dst);
 int dcast_phys_read(phys_addr_t paddr, void *dst, size_t len);
 
@@ -378,9 +396,10 @@ void dcast_tx_put(struct dcast_path *path, u8 *payload, u32 len, unsigned int la
 struct sk_buff *dcast_tx_take(struct dcast_path *path);
 void dcast_tx_queue(struct dcast_path *path, struct sk_buff *skb, u8 *start, u8 *end);
 void dcast_tx_flush(struct dcast_path *path);
-void dcast_tx_prepare(struct dcast_path *path);
+void dcast_tx_prepare(struct dcast_host *host, struct dcast_path *path);
 bool dcast_tx_idle(const struct dcast_path *path);
 bool dcast_path_usable(const struct dcast_path *path);
+bool dcast_path_barred(const struct dcast_path *path);
 /* False when a queue's lock is held: polling the driver could wait for it. */
 bool dcast_tx_locks_free(struct dcast_path *path, struct dcast_card *card);
 void dcast_tx_watch(struct dcast_path *path, u64 now);
@@ -397,6 +416,7 @@ bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 			    const u8 *sender_mac);
 void dcast_probe_begin(struct dcast_host *host, unsigned int count);
 bool dcast_probe_rx_safe(struct dcast_host *host);
+bool dcast_probe_entered(const struct dcast_host *host, const struct device *parent, bool sends);
 void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count);
 
 /* watchdog.c */

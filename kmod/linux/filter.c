@@ -14,6 +14,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
+#include <linux/uaccess.h>
 #include <linux/version.h>
 
 #define DCAST_LEVEL_CACHE	  2
@@ -36,15 +37,17 @@ static unsigned int dcast_compound_order(const struct page *head)
 {
 	/* ebc1baf5c9b4 ("mm: free up a word in the first tail page"), 6.6: order in _flags_1. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	return READ_ONCE(((const struct folio *)head)->_flags_1) & 0xff;
+	unsigned long order, *at = &((struct folio *)head)->_flags_1;
 #else
-	return READ_ONCE(head[1].compound_order);
+	unsigned char order, *at = (unsigned char *)&head[1].compound_order;
 #endif
+	/* What is damaged may look like a head and be the last struct page that there is. */
+	return get_kernel_nofault(order, at) ? 0 : order & 0xff;
 }
 
 static bool dcast_page_slab(const struct page *head)
 {
-	/* 46df8e73a4a3 ("mm: free up PG_slab"), 6.10: a page type. */
+	/* 46df8e73a4a3 ("mm: free up PG_slab"), 6.10: a page type, as it looks since 6.12. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
 	return READ_ONCE(head->page_type) >> 24 == PGTY_slab;
 #else
@@ -66,6 +69,23 @@ static bool dcast_page_hwpoison(const struct page *page)
 {
 #ifdef CONFIG_MEMORY_FAILURE
 	return test_bit(PG_hwpoison, &page->flags);
+#else
+	return false;
+#endif
+}
+
+/*
+ * A confidential guest's memory that its hypervisor has not been asked for yet: to read it ends the
+ * guest. It is put aside in blocks of the largest order, whose first page has a type of its own
+ * ("mm: introduce PageUnaccepted() page type", 6.12; Linux 6.1 has no such memory).
+ * Context: any.
+ */
+bool dcast_page_unaccepted(unsigned long pfn)
+{
+#if defined(CONFIG_UNACCEPTED_MEMORY) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	const struct page *first = pfn_to_online_page(ALIGN_DOWN(pfn, 1ul << DCAST_TOP_ORDER));
+
+	return first && PageUnaccepted((struct page *)first);
 #else
 	return false;
 #endif
@@ -128,7 +148,8 @@ static u8 dcast_page_class(u8 level, unsigned long pfn, const struct page *page)
 	unsigned int order;
 	bool anon, cache;
 
-	if (dcast_page_hwpoison(page) || PageOffline((struct page *)page))
+	if (dcast_page_hwpoison(page) || PageOffline((struct page *)page) ||
+	    dcast_page_unaccepted(pfn))
 		return DCAST_CLASS_EXCLUDED;
 	head = dcast_page_head(page, pfn, &order);
 	if (!head)

@@ -8,7 +8,6 @@
 
 #include <linux/io.h>
 #include <linux/mm.h>
-#include <linux/timekeeping.h>
 
 #include "protos/wire/dumpcast_handover.h"
 
@@ -112,7 +111,7 @@ static void dcast_handover_begin(struct dcast_host *host)
 	h->version = cpu_to_le16(DCAST_HANDOVER_VERSION);
 	h->key_epoch = cpu_to_le16(config->key_epoch);
 	h->paddr = cpu_to_le64(virt_to_phys(h));
-	h->written_ns = cpu_to_le64(ktime_get_real_fast_ns());
+	h->written_ns = cpu_to_le64(dcast_unix_ns());
 	memcpy(h->host_id, config->host_id, sizeof(h->host_id));
 	memcpy(h->boot_id, config->boot_id, sizeof(h->boot_id));
 	memcpy(h->dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], sizeof(h->dump_id));

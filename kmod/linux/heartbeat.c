@@ -11,8 +11,9 @@
 #include <linux/kthread.h>
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 
-#define DCAST_REFRESH_NS  (5 * NSEC_PER_SEC)
+#define DCAST_REFRESH_NS (5 * NSEC_PER_SEC)
 /* A next hop that was asked answers in a moment, and a panic may come in the next: then doubled. */
 #define DCAST_RESOLVE_NS  (100 * NSEC_PER_MSEC)
 #define DCAST_RECEIVE_MAX 256 /* packets at a time, so that a flood does not starve the rest */
@@ -29,7 +30,7 @@ bool dcast_heartbeat_receive(struct dcast_host *host)
 
 	for (i = 0; i < host->nr_paths; i++) {
 		while (n < DCAST_RECEIVE_MAX) {
-			u64 now = dcast_now_ns();
+			u64 now = ktime_get_boottime_ns();
 
 			len = dcast_sock_receive(host->paths[i], host->sock_rx, DCAST_RX_BYTES);
 			if (len < 0)
@@ -68,7 +69,7 @@ static bool dcast_heartbeat_paths(struct dcast_host *host)
 
 static long dcast_heartbeat_sleep(const struct dcast_host *host, u64 refresh_ns)
 {
-	u64 now = dcast_now_ns();
+	u64 now = ktime_get_boottime_ns();
 	u64 wake = min(dcast_sender_wake_ns(&host->armed->sender), refresh_ns);
 
 	if (wake <= now)
@@ -86,27 +87,27 @@ static int dcast_heartbeat_thread(void *arg)
 	while (!kthread_should_stop()) {
 		/* RTNL comes first. Who keeps it for long is not to silence the host. */
 		changed = READ_ONCE(host->changed);
-		late = changed || dcast_now_ns() >= paths_ns;
+		late = changed || ktime_get_boottime_ns() >= paths_ns;
 		if (late && rtnl_trylock()) {
 			again_ns = changed ? DCAST_RESOLVE_NS :
 					     min_t(u64, 2 * again_ns, DCAST_REFRESH_NS);
 			if (dcast_heartbeat_paths(host))
 				again_ns = DCAST_REFRESH_NS;
 			rtnl_unlock();
-			paths_ns = dcast_now_ns() + again_ns;
+			paths_ns = ktime_get_boottime_ns() + again_ns;
 			late = false;
 		}
 		mutex_lock(&host->lock);
 		WRITE_ONCE(host->wanted, false);
-		if (READ_ONCE(host->plugged) || dcast_now_ns() >= map_ns) {
+		if (READ_ONCE(host->plugged) || ktime_get_boottime_ns() >= map_ns) {
 			WRITE_ONCE(host->plugged, false);
 			dcast_map_refresh(host);
 			dcast_watchdogs_find(host);
-			map_ns = dcast_now_ns() + DCAST_REFRESH_NS;
+			map_ns = ktime_get_boottime_ns() + DCAST_REFRESH_NS;
 		}
 		if (dcast_heartbeat_receive(host))
 			WRITE_ONCE(host->wanted, true);
-		while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
+		while (dcast_sender_step(&host->armed->sender, ktime_get_boottime_ns()))
 			;
 		sleep = dcast_heartbeat_sleep(host, min(paths_ns, map_ns));
 		if (late)
@@ -120,8 +121,8 @@ static int dcast_heartbeat_thread(void *arg)
 						 sleep);
 	}
 	mutex_lock(&host->lock);
-	dcast_sender_goodbye(&host->armed->sender, dcast_now_ns());
-	while (dcast_sender_step(&host->armed->sender, dcast_now_ns()))
+	dcast_sender_goodbye(&host->armed->sender, ktime_get_boottime_ns());
+	while (dcast_sender_step(&host->armed->sender, ktime_get_boottime_ns()))
 		;
 	mutex_unlock(&host->lock);
 	return 0;

@@ -60,7 +60,7 @@ static void dcast_print_ring(struct dcast_out_text *out, const struct dcast_path
 	u32 i;
 
 	dcast_print_held(out, "settings", path, sizeof(*path));
-	dcast_print_held(out, "ring", path->ring, path->ring_size * sizeof(*path->ring));
+	dcast_print_held(out, "ring", path->ring, DCAST_MAX_RING * sizeof(*path->ring));
 	dcast_print_held(out, "packet", path->sock_buf, path->payload_bytes);
 	for (i = 0; i < path->ring_size; i++) {
 		const struct sk_buff *skb = path->ring[i];

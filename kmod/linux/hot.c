@@ -66,10 +66,10 @@ static void dcast_hot_add(struct dcast_hot *hot, unsigned long pfn)
 {
 	const unsigned int pages = DCAST_WINDOW_BYTES >> PAGE_SHIFT;
 	u64 entry = (u64)(pfn / pages) << DCAST_MASK_BITS | 1u << pfn % pages;
-	u64 *last = &hot->entries[hot->nr - 1];
+	u64 *next = &hot->entries[hot->nr];
 
-	if (hot->nr && *last >> DCAST_MASK_BITS == entry >> DCAST_MASK_BITS) {
-		*last |= entry;
+	if (hot->nr && next[-1] >> DCAST_MASK_BITS == entry >> DCAST_MASK_BITS) {
+		next[-1] |= entry;
 		return;
 	}
 	if (hot->nr == DCAST_HOT_WINDOWS && !hot->full) {
@@ -317,6 +317,7 @@ void dcast_hot_find(struct dcast_hot *hot, const struct dcast_run *run)
 {
 	hot->nr = 0;
 	hot->full = false;
+	hot->mm = NULL;
 	dcast_hot_tables(hot);
 	dcast_hot_running(hot);
 	/* The stack that the panic came on may be an interrupt's. */

@@ -13,6 +13,8 @@
 struct dcast_hot {
 	u32 nr;
 	bool full;
+	const void *mm; /* the last one that was added */
+	u64 until_ns;	/* when no more tasks are looked for */
 
 	/* The kernel's image: addresses, bytes, and which of its pages are in class 1. */
 	unsigned long image, image_bytes, code_bytes;

@@ -21,7 +21,9 @@
 #include <linux/xarray.h>
 
 #define DCAST_HOT_NODES	 (1u << 18) /* nodes of the tree looked at: PID_MAX_LIMIT needs 66,000 */
-#define DCAST_TREE_DEPTH 5	    /* 64^5 is more than PID_MAX_LIMIT */
+#define DCAST_HOT_LOOK	 64	    /* nodes between looks at the clock */
+#define DCAST_HOT_NS	 (3 * NSEC_PER_SEC) /* for all tasks, then for all stacks: the log waits */
+#define DCAST_TREE_DEPTH 5		    /* 64^5 is more than PID_MAX_LIMIT */
 
 /* running: its stack pointer is not in the task; all of the stack is looked through. */
 static void dcast_hot_stack(struct dcast_hot *hot, const struct task_struct *task, bool running)
@@ -47,8 +49,9 @@ static void dcast_hot_task(struct dcast_hot *hot, const struct task_struct *task
 	dcast_hot_range(hot, task, sizeof(*task));
 	if (!get_kernel_nofault(signal, (struct signal_struct **)&task->signal) && signal)
 		dcast_hot_range(hot, signal, sizeof(*signal));
-	if (get_kernel_nofault(mm, (struct mm_struct **)&task->mm) || !mm)
+	if (get_kernel_nofault(mm, (struct mm_struct **)&task->mm) || !mm || mm == hot->mm)
 		return;
+	hot->mm = mm; /* of a thread and the next one, most often */
 	dcast_hot_range(hot, mm, sizeof(*mm));
 	/* f1a7941243c1 ("mm: convert mm's rss stats into percpu_counter"), 6.2. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
@@ -139,7 +142,8 @@ static void dcast_hot_entry(struct dcast_hot *hot, void *entry, unsigned int dep
 
 	if (!*budget || !entry)
 		return;
-	--*budget;
+	if (!(--*budget % DCAST_HOT_LOOK) && dcast_now_ns() >= hot->until_ns)
+		*budget = 0;
 	if (xa_is_node(entry)) {
 		struct xa_node *node = xa_to_node(entry);
 
@@ -174,7 +178,10 @@ void dcast_hot_tasks(struct dcast_hot *hot)
 	void *root = rcu_dereference_raw(init_pid_ns.idr.idr_rt.xa_head);
 	u32 budget = DCAST_HOT_NODES;
 
+	hot->mm = NULL;
+	hot->until_ns = dcast_now_ns() + DCAST_HOT_NS;
 	dcast_hot_entry(hot, root, DCAST_TREE_DEPTH, false, &budget);
 	budget = DCAST_HOT_NODES;
+	hot->until_ns = dcast_now_ns() + DCAST_HOT_NS;
 	dcast_hot_entry(hot, root, DCAST_TREE_DEPTH, true, &budget);
 }

@@ -97,7 +97,7 @@ static int dcast_live_begin(struct dcast_host *host, struct dcast_live *live,
 	dcast_meta_fill(run, DCAST_META_LIVE | (wish->test ? DCAST_META_TEST : 0),
 			wish->test ? "test dump" : "live dump");
 	dcast_new_dump_id(host);
-	host->live_began_ns = dcast_now_ns();
+	host->live_began_ns = ktime_get_boottime_ns();
 	dcast_sender_begin(&run->sender, host->live_began_ns, run->map->ranges, run->map->nr,
 			   &run->meta, DCAST_F_LIVE | (wish->test ? DCAST_F_TEST : 0));
 	host->live = run;
@@ -115,15 +115,15 @@ static int dcast_live_loop(struct dcast_host *host, struct dcast_run *run)
 		unsigned int n = 0, sent;
 
 		do {
-			sent = dcast_sender_step(&run->sender, dcast_now_ns());
+			sent = dcast_sender_step(&run->sender, ktime_get_boottime_ns());
 			n += sent;
 		} while (sent && n < DCAST_LIVE_BURST);
 		dcast_heartbeat_receive(host);
 		if (!ended_ns && (signal_pending(current) || READ_ONCE(dcast_live_ending))) {
 			err = -EINTR;
-			ended_ns = dcast_now_ns();
+			ended_ns = ktime_get_boottime_ns();
 			dcast_sender_stop(&run->sender, ended_ns);
-		} else if (ended_ns && dcast_now_ns() - ended_ns > DCAST_LIVE_GIVE_UP) {
+		} else if (ended_ns && ktime_get_boottime_ns() - ended_ns > DCAST_LIVE_GIVE_UP) {
 			break;
 		}
 		mutex_unlock(&host->lock);
@@ -161,7 +161,7 @@ static int dcast_live_send(struct dcast_host *host, const struct dcast_live_wish
 	if (!err) {
 		err = dcast_live_loop(host, live.run);
 		host->live = NULL;
-		result.duration_ns = dcast_now_ns() - host->live_began_ns;
+		result.duration_ns = ktime_get_boottime_ns() - host->live_began_ns;
 		result.relays = dcast_live_committed(live.run);
 		result.packets = dcast_sender_stats(&live.run->sender)->packets[0];
 		if (!err && !dcast_sender_committed(&live.run->sender))

@@ -3,7 +3,8 @@
  * The memory map: which physical ranges are RAM, and where the kernel's image lies.
  *
  * Taken from the resource tree when the host is armed, again when a memory block went on or off
- * line, and now and then by the heartbeat, so that hot-plugged memory is in the next dump. A map is published whole and never changed.
+ * line, and now and then by the heartbeat, so that hot-plugged memory is in the next dump. A map is
+ * published whole and never changed.
  */
 #include "dumpcast.h"
 
@@ -12,6 +13,8 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#define DCAST_MAX_HOLES 2 /* crashkernel= reserves one above and one below 4 GiB */
+
 struct dcast_hole {
 	u64 start, end;
 };
@@ -19,7 +22,8 @@ struct dcast_hole {
 struct dcast_map_walk {
 	struct dcast_map *map; /* NULL while counting */
 	u32 nr;
-	struct dcast_hole hole; /* the crash kernel's reservation: not this kernel's memory */
+	struct dcast_hole holes[DCAST_MAX_HOLES]; /* a crash kernel's: not this kernel's memory */
+	unsigned int nr_holes;
 };
 
 static void dcast_map_add(struct dcast_map_walk *walk, u64 start, u64 end)
@@ -53,14 +57,27 @@ static int dcast_map_visit(struct resource *res, void *arg)
 {
 	struct dcast_map_walk *walk = arg;
 	u64 start = res->start, end = res->end + 1;
+	unsigned int i;
 
-	if (walk->hole.start < walk->hole.end && walk->hole.start < end && start < walk->hole.end) {
-		dcast_map_add(walk, start, max(start, walk->hole.start));
-		start = max(start, walk->hole.end);
-		if (start >= end)
-			return 0;
+	for (i = 0; i < walk->nr_holes; i++) {
+		const struct dcast_hole *hole = &walk->holes[i];
+
+		if (hole->start >= end || hole->end <= start)
+			continue;
+		dcast_map_add(walk, start, max(start, hole->start));
+		start = hole->end;
 	}
 	dcast_map_add(walk, start, end);
+	return 0;
+}
+
+static int dcast_map_hole(struct resource *res, void *arg)
+{
+	struct dcast_map_walk *walk = arg;
+
+	if (walk->nr_holes < DCAST_MAX_HOLES)
+		walk->holes[walk->nr_holes++] =
+			(struct dcast_hole){ .start = res->start, .end = res->end + 1 };
 	return 0;
 }
 
@@ -72,29 +89,27 @@ static void dcast_map_part(const struct resource *res, const char *name, u64 par
 	}
 }
 
-/* "Kernel code", "... rodata", "... data", "... bss", "Crash kernel": children of System RAM. */
-static void dcast_map_named(struct dcast_map_walk *walk, struct dcast_map *map)
+/*
+ * "Kernel code", "... rodata", "... data", "... bss": children of System RAM, there since boot. The
+ * tree's lock is not for modules, so that it is looked at once only, when the host is armed.
+ */
+static void dcast_map_image(struct dcast_map *map)
 {
 	struct resource *res, *child;
 
 	map->text_start = ~0ull;
 	for (res = iomem_resource.child; res; res = res->sibling) {
 		for (child = res->child; child; child = child->sibling) {
-			if (!child->name)
+			if (!child->name || strncmp(child->name, "Kernel ", 7))
 				continue;
-			if (!strncmp(child->name, "Kernel ", 7)) {
-				map->text_start = min_t(u64, map->text_start, child->start);
-				map->text_end = max_t(u64, map->text_end, child->end + 1);
-				dcast_map_part(child, "Kernel code", map->code);
-				dcast_map_part(child, "Kernel data", map->data);
-				dcast_map_part(child, "Kernel bss", map->bss);
-			} else if (!strcmp(child->name, "Crash kernel") &&
-				   child->end - child->start > walk->hole.end - walk->hole.start) {
-				walk->hole.start = child->start;
-				walk->hole.end = child->end + 1;
-			}
+			map->text_start = min_t(u64, map->text_start, child->start);
+			map->text_end = max_t(u64, map->text_end, child->end + 1);
+			dcast_map_part(child, "Kernel code", map->code);
+			dcast_map_part(child, "Kernel data", map->data);
+			dcast_map_part(child, "Kernel bss", map->bss);
 		}
 	}
+	map->text_end = max(map->text_start, map->text_end);
 }
 
 /*
@@ -106,10 +121,10 @@ int dcast_map_refresh(struct dcast_host *host)
 {
 	const unsigned long flags = IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY;
 	struct dcast_map_walk walk = {};
-	struct dcast_map *map, *old = host->map, image = {};
+	struct dcast_map *map, *old = host->map;
 	size_t bytes;
 
-	dcast_map_named(&walk, &image);
+	walk_iomem_res_desc(IORES_DESC_CRASH_KERNEL, flags, 0, -1, &walk, dcast_map_hole);
 	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
 	if (!walk.nr)
 		return -ENOENT;
@@ -119,17 +134,22 @@ int dcast_map_refresh(struct dcast_host *host)
 		return -ENOMEM;
 	walk.map = map;
 	walk_iomem_res_desc(IORES_DESC_NONE, flags, 0, -1, &walk, dcast_map_visit);
-	map->text_start = image.text_start;
-	map->text_end = max(image.text_start, image.text_end);
-	memcpy(map->code, image.code, sizeof(map->code));
-	memcpy(map->data, image.data, sizeof(map->data));
-	memcpy(map->bss, image.bss, sizeof(map->bss));
+	if (old) {
+		map->text_start = old->text_start;
+		map->text_end = old->text_end;
+		memcpy(map->code, old->code, sizeof(map->code));
+		memcpy(map->data, old->data, sizeof(map->data));
+		memcpy(map->bss, old->bss, sizeof(map->bss));
+	} else {
+		dcast_map_image(map);
+	}
 	if (old && old->nr == map->nr && !memcmp(old, map, struct_size(map, ranges, map->nr))) {
 		kvfree(map);
 		return 0;
 	}
 	/* A panic reads the pointer with every other processor stopped. */
 	smp_store_release(&host->map, map);
+	host->held_bytes += bytes - (old ? struct_size(old, ranges, old->nr) : 0);
 	kvfree(old);
 	return 0;
 }

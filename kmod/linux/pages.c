@@ -30,7 +30,7 @@ int dcast_page_read(u64 pfn, void *dst)
 {
 	struct page *page = pfn_to_online_page(pfn);
 
-	if (!page || PageOffline(page))
+	if (!page || PageOffline(page) || dcast_page_unaccepted(pfn))
 		return -EIO;
 #ifdef CONFIG_MEMORY_FAILURE
 	if (test_bit(PG_hwpoison, &page->flags))

@@ -18,7 +18,6 @@
 #include <linux/panic_notifier.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
-#include <linux/timekeeping.h>
 
 #define DCAST_TALK_NS  (5 * NSEC_PER_SEC)
 #define DCAST_DRAIN_NS (500 * NSEC_PER_MSEC)
@@ -142,7 +141,7 @@ static int dcast_dump_begin(struct dcast_host *host)
 {
 	struct dcast_run *run = host->panic;
 	const char *why = "";
-	unsigned int i;
+	unsigned int i, roads = 0;
 
 	host->started_ns = dcast_now_ns();
 	host->talked_ns = host->started_ns;
@@ -150,8 +149,8 @@ static int dcast_dump_begin(struct dcast_host *host)
 	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
 	run->map = host->map;
 	memcpy(run->config.dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], DCAST_ID_BYTES);
-	run->vmcoreinfo_len = dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES,
-						    ktime_get_real_fast_ns());
+	run->vmcoreinfo_len =
+		dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES, dcast_unix_ns());
 	dcast_hot_find(host->hot, run);
 	run->hot = host->hot;
 	if (host->struct_pages)
@@ -167,17 +166,25 @@ static int dcast_dump_begin(struct dcast_host *host)
 	dcast_sender_adopt_relays(&run->sender, &host->armed->sender);
 	dcast_probe_begin(host, host->entry_count);
 	for (i = 0; i < host->nr_paths; i++) {
-		dcast_tx_prepare(host->paths[i]);
+		dcast_tx_prepare(host, host->paths[i]);
 		dcast_rx_prepare(host, host->paths[i]);
+		roads += !dcast_path_barred(host->paths[i]);
 	}
 	dcast_meta_fill(run, 0, host->reason);
 	dcast_sender_begin(&run->sender, host->started_ns, run->map->ranges, run->map->nr,
 			   &run->meta, 0);
 	dcast_handover_dump(host, false);
+	if (!roads) {
+		pr_emerg("no dump: no path can be used\n");
+		return -ENODEV;
+	}
 	pr_emerg("sending dump %*phN on %u of %u paths; %u relays answered while armed%s\n",
 		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
 		 dcast_relays_known(&run->sender, false),
 		 host->may_receive ? "" : "; an allocator's lock is held, so no replies are read");
+	if (host->receive_last)
+		pr_emerg(
+			"an allocator is what faulted, or called what did; no replies until all was sent\n");
 	for (i = 0; i < host->nr_paths; i++)
 		if (dcast_rx_broken_off(host->paths[i]))
 			pr_emerg("path %s: a processor was stopped while it received; no replies from there until all was sent\n",

@@ -21,8 +21,9 @@
 
 /* From skb->head to the payload: any header of ours and room for the driver's; 8-byte aligned. */
 #define DCAST_HEADROOM 256
-#define DCAST_MIN_RING 64
-#define DCAST_MAX_RING 256
+#define DCAST_MIN_RING 32 /* DCAST_MAX_TARGETS for each of two cards */
+/* Rings of all paths; with what else is held, they stay below 8 MiB. */
+#define DCAST_RINGS_KIB 4096u
 
 /* ---- addresses ---- */
 
@@ -79,8 +80,7 @@ static struct dst_entry *dcast_path_route6(struct dcast_path *path, struct flowi
 static int dcast_path_mac6(struct dcast_path *path, struct dcast_target *target)
 {
 	struct flowi6 flow;
-	struct dst_entry *dst =
-		dcast_path_route6(path, &flow, &path->source.v6, &target->addr.v6);
+	struct dst_entry *dst = dcast_path_route6(path, &flow, &path->source.v6, &target->addr.v6);
 	int err;
 
 	if (IS_ERR(dst))
@@ -96,8 +96,8 @@ static int dcast_path_mac(struct dcast_path *path, struct dcast_target *target)
 }
 
 /*
- * A panic at any moment finds the address before or the one after. One that went away is kept: it
- * is better than none.
+ * The address stays as it is while another one is looked for: a panic may come in the midst of that.
+ * One that went away is kept, which is better than none.
  */
 static int dcast_path_find_source(struct dcast_path *path)
 {
@@ -224,8 +224,8 @@ unsigned int dcast_path_mtu_symbol(const struct dcast_path *path)
 /* ---- ring ---- */
 
 /*
- * Allocates the ring for packets of path->payload_bytes, at most ring_kib KiB of it, less
- * when memory is short but never under DCAST_MIN_RING packets. 0 or -ENOMEM.
+ * Allocates the ring for packets of path->payload_bytes, at most ring_kib KiB and its share of
+ * DCAST_RINGS_KIB, less when memory is short but never under DCAST_MIN_RING packets. 0 or -ENOMEM.
  * Context: process.
  */
 int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path)
@@ -235,9 +235,9 @@ int dcast_path_ring_alloc(struct dcast_host *host, struct dcast_path *path)
 
 	if (!skb)
 		return -ENOMEM;
-	most = clamp_t(unsigned int, host->set.ring_kib * 1024 / skb->truesize, DCAST_MIN_RING,
-		       DCAST_MAX_RING);
-	path->ring = kcalloc(most, sizeof(*path->ring), GFP_KERNEL);
+	most = min(host->set.ring_kib, DCAST_RINGS_KIB / host->nr_paths);
+	most = clamp_t(unsigned int, most * 1024 / skb->truesize, DCAST_MIN_RING, DCAST_MAX_RING);
+	path->ring = dcast_hold(host, DCAST_MAX_RING * sizeof(*path->ring));
 	if (!path->ring) {
 		kfree_skb(skb);
 		return -ENOMEM;
@@ -289,6 +289,7 @@ void dcast_path_free(struct dcast_host *host, struct dcast_path *path)
 		host->held_bytes -= path->ring[i]->truesize;
 		kfree_skb(path->ring[i]);
 	}
-	kfree(path->ring);
+	dcast_unhold(host, path->ring, DCAST_MAX_RING * sizeof(*path->ring));
+	dcast_unhold(host, path->sock_buf, path->payload_bytes);
 	dcast_unhold(host, path, sizeof(*path));
 }

@@ -10,6 +10,9 @@
  * stopped by NMI that holds any spinlock has a preemption count, and then the stack that it
  * was stopped on names what it was doing.
  *
+ * Drivers have locks of their own. Of those that take one where we go, too (tx.c, watchdog.c), it is
+ * enough to know that nobody was stopped in their midst.
+ *
  * With PREEMPT_RT spinlocks are mutexes: taken with interrupts on, not counted, and held by
  * tasks that do not run. So the stacks of all are read that run, were preempted, or wait for
  * such a lock.
@@ -17,10 +20,12 @@
 #include "dumpcast.h"
 
 #include <linux/cpumask.h>
+#include <linux/device.h>
 #include <linux/elf.h>
 #include <linux/elfcore.h>
 #include <linux/kallsyms.h>
 #include <linux/mmzone.h>
+#include <linux/module.h>
 #include <linux/nodemask.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
@@ -100,6 +105,9 @@ void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned
 static const char *const dcast_allocators[] = {
 	"slab", "kmem_cache", "kmalloc", "kfree", "partial_node", "page_list", "pcppages", "rmqueue",
 	"buddy", "free_one_page", "__free_pages", "iova", "iommu", "qi_submit", "fq_flush",
+	/* A slab's new page is filled in a random order. */
+	"crng", "entropy", "mix_pool", "get_random",
+	"page_pool",
 #ifdef CONFIG_PREEMPT_RT
 	/* The caches of packets and their memory. */
 	"napi_", "skb", "page_frag",
@@ -108,9 +116,14 @@ static const char *const dcast_allocators[] = {
 static const char *const dcast_schedulers[] = {
 	"sched", "ttwu", "try_to_wake_up", "wake_up", "rq_lock", "balance", "enqueue_task",
 	"dequeue_task", "hrtimer", "mod_timer", "add_timer", "del_timer", "run_timer", "timer_base",
-	"timer_delete", "timer_reduce", "timer_shutdown",
+	"timer_delete", "timer_reduce", "timer_shutdown", "queue_work", "_work_on",
 };
 /* clang-format on */
+
+/* Of functions of cards' drivers that take the lock which transmission needs. */
+static const char *const dcast_sends[] = {
+	"xmit", "send", "tx_complete", "interrupt", "get_stats", "set_rx_mode",
+};
 
 static bool dcast_name_has(const char *name, const char *const *parts, unsigned int n)
 {
@@ -120,25 +133,76 @@ static bool dcast_name_has(const char *name, const char *const *parts, unsigned 
 	return false;
 }
 
+/* Notes down the module that a symbol ("name [module]") is of. */
+static void dcast_note_entered(struct dcast_host *host, const char *symbol)
+{
+	const char *module = strstr(symbol, " [");
+	struct dcast_entered *entered = host->entered;
+	size_t len;
+
+	if (!module)
+		return;
+	module += 2;
+	len = strcspn(module, " ]"); /* the newest kernels add a build id */
+	while (entered < host->entered + host->nr_entered &&
+	       (strncmp(entered->module, module, len) || entered->module[len]))
+		entered++;
+	if (entered == host->entered + host->nr_entered) {
+		if (host->nr_entered == DCAST_MAX_ENTERED || len >= sizeof(entered->module)) {
+			host->entered_any = true;
+			return;
+		}
+		memcpy(entered->module, module, len);
+		entered->module[len] = '\0';
+		host->nr_entered++;
+	}
+	entered->sends |= dcast_name_has(symbol, dcast_sends, ARRAY_SIZE(dcast_sends));
+}
+
+/*
+ * Whether a processor that may hold a lock was in a driver's module; sends: in its transmit function
+ * or one that takes the same lock.
+ * Context: panic, after dcast_probe_begin().
+ */
+bool dcast_probe_entered(const struct dcast_host *host, const struct device *parent, bool sends)
+{
+	const struct module *owner = parent && parent->driver ? parent->driver->owner : NULL;
+	unsigned int i;
+
+	if (!owner)
+		return false;
+	if (host->entered_any)
+		return true;
+	for (i = 0; i < host->nr_entered; i++)
+		if (!strcmp(host->entered[i].module, owner->name))
+			return host->entered[i].sends || !sends;
+	return false;
+}
+
 /*
  * Whose locks may be held by what runs on this stack: a mask of DCAST_HOLDS_*, by the return
- * addresses at or above sp. Old addresses that nothing has overwritten count as well: a false
- * alarm costs the way back, no more. At the end of an interrupt stack is the place where the
- * stack below it goes on.
+ * addresses at or above sp; modules are noted down. Old addresses that nothing has overwritten
+ * count as well: a false alarm costs the way back, or a card of dcast_own_locks (tx.c). At the
+ * end of an interrupt's or exception's stack is the place where the stack below it goes on; an NMI
+ * may have come in an interrupt.
  */
-static unsigned int dcast_stack_holds(unsigned long sp)
+static unsigned int dcast_stack_holds(struct dcast_host *host, unsigned long sp)
 {
-	unsigned long value = 0, last = 0, left = 2 * THREAD_SIZE / sizeof(long);
+	unsigned long value = 0, last = 0, before = 0, left = 3 * THREAD_SIZE / sizeof(long);
 	unsigned int hops = 0, holds = 0;
 	char name[KSYM_SYMBOL_LEN];
 
 	for (sp = ALIGN(sp, sizeof(long)); left--; sp += sizeof(long)) {
 		if (get_kernel_nofault(value, (unsigned long *)sp)) {
-			if (hops++ || !last || (last & 7))
+			/* An exception's frame, of SP and SS at last. */
+			if (last <= __KERNEL_DS)
+				last = before;
+			if (hops++ > 1 || !last || (last & 7))
 				break;
 			sp = last - sizeof(long);
 			continue;
 		}
+		before = last;
 		last = value;
 		if (value < __START_KERNEL_map || value >= MODULES_END)
 			continue;
@@ -147,13 +211,14 @@ static unsigned int dcast_stack_holds(unsigned long sp)
 			holds |= DCAST_HOLDS_ALLOCATOR;
 		if (dcast_name_has(name, dcast_schedulers, ARRAY_SIZE(dcast_schedulers)))
 			holds |= DCAST_HOLDS_SCHEDULER;
+		dcast_note_entered(host, name);
 	}
 	return holds;
 }
 
 #ifdef CONFIG_PREEMPT_RT
 /* Whose locks tasks may hold that do not run; the scheduler's are held by those that run. */
-static unsigned int dcast_sleepers_hold(void)
+static unsigned int dcast_sleepers_hold(struct dcast_host *host)
 {
 	const struct task_struct *group, *task;
 	u64 began = dcast_now_ns();
@@ -161,24 +226,26 @@ static unsigned int dcast_sleepers_hold(void)
 
 	for_each_process_thread(group, task)
 	{
-		if (dcast_now_ns() - began > DCAST_SLEEPERS_NS)
+		if (dcast_now_ns() - began > DCAST_SLEEPERS_NS) {
+			host->entered_any = true;
 			return DCAST_HOLDS_ALLOCATOR;
+		}
 		if (READ_ONCE(task->on_cpu) ||
 		    (!READ_ONCE(task->on_rq) && !(READ_ONCE(task->__state) & TASK_RTLOCK_WAIT)))
 			continue;
-		holds |= dcast_stack_holds(task->thread.sp);
+		holds |= dcast_stack_holds(host, task->thread.sp);
 	}
 	return holds & DCAST_HOLDS_ALLOCATOR;
 }
 #else
-static unsigned int dcast_sleepers_hold(void)
+static unsigned int dcast_sleepers_hold(struct dcast_host *host)
 {
 	return 0;
 }
 #endif
 
 /* Whose locks a processor that was stopped may hold. */
-static unsigned int dcast_cpu_holds(unsigned int cpu)
+static unsigned int dcast_cpu_holds(struct dcast_host *host, unsigned int cpu)
 {
 	const struct task_struct *task;
 	struct elf_prstatus status;
@@ -193,9 +260,11 @@ static unsigned int dcast_cpu_holds(unsigned int cpu)
 	if (!((count & NMI_MASK) && counts) &&
 	    (!IS_ENABLED(CONFIG_PREEMPT_RT) || is_idle_task(task)))
 		return 0;
-	if (!dcast_note_saved(cpu, &status))
+	if (!dcast_note_saved(cpu, &status)) {
+		host->entered_any = true;
 		return DCAST_HOLDS_ALLOCATOR | DCAST_HOLDS_SCHEDULER;
-	return dcast_stack_holds(((struct pt_regs *)&status.pr_reg)->sp);
+	}
+	return dcast_stack_holds(host, ((struct pt_regs *)&status.pr_reg)->sp);
 }
 
 /*
@@ -205,14 +274,19 @@ static unsigned int dcast_cpu_holds(unsigned int cpu)
  */
 void dcast_probe_begin(struct dcast_host *host, unsigned int count)
 {
-	unsigned int cpu, holds = dcast_sleepers_hold();
+	unsigned int cpu, holds, own;
 
-	/* panic() itself counts one. */
+	host->nr_entered = 0;
+	host->entered_any = false;
+	holds = dcast_sleepers_hold(host);
+	own = dcast_stack_holds(host, host->regs.sp);
+	/* panic() itself counts one. Without a lock, an allocator may be what is broken. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT) || (count & PREEMPT_MASK) > 1)
-		holds |= dcast_stack_holds(host->regs.sp);
+		holds |= own;
+	host->receive_last = own & DCAST_HOLDS_ALLOCATOR;
 	for_each_present_cpu(cpu)
 		if (cpu != raw_smp_processor_id())
-			holds |= dcast_cpu_holds(cpu);
+			holds |= dcast_cpu_holds(host, cpu);
 	host->probed_ns = 0;
 	host->may_receive = !(holds & DCAST_HOLDS_ALLOCATOR);
 	host->may_wake = !(holds & DCAST_HOLDS_SCHEDULER);

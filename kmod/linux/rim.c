@@ -9,7 +9,6 @@
 
 #include <linux/lz4.h>
 #include <linux/net.h>
-#include <linux/timekeeping.h>
 #include <net/sock.h>
 
 static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES])
@@ -95,7 +94,7 @@ static int dcast_rim_sock_up(void *ctx, unsigned int path)
 /* NMI-safe; heartbeats tell an old ANNOUNCE from a new one by it. */
 static __u64 dcast_rim_unix_ns(void *ctx)
 {
-	return ktime_get_real_fast_ns();
+	return dcast_unix_ns();
 }
 
 /* sockets: true for the heartbeat and tests, false for a panic. */

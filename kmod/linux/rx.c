@@ -37,6 +37,12 @@
 #define DCAST_RX_BUDGET 4
 #define DCAST_POLL_NS	(100 * NSEC_PER_USEC)
 #define DCAST_IDLE_NS	(1 * NSEC_PER_MSEC)
+/*
+ * When packets that the host's own stack had handed to the card have surely come back. With a budget
+ * drivers free them at once, which wakes their senders: locks of wait queues and of the scheduler.
+ * Without one they go to a list that nobody looks at any more.
+ */
+#define DCAST_OTHERS_NS (100 * NSEC_PER_MSEC)
 
 struct dcast_rx_frame {
 	const u8 *l3;
@@ -203,9 +209,10 @@ static void dcast_poll_controller(const struct dcast_host *host, const struct dc
 			continue;
 		if (raw_spin_is_locked(&irq_data_to_desc(data)->lock))
 			return;
-		/* Nobody is left to finish that handler. */
+		/* Nobody is left to finish that handler, or its thread. */
 		if (irqd_irq_inprogress(data))
 			ACCESS_PRIVATE(data->common, state_use_accessors) &= ~IRQD_IRQ_INPROGRESS;
+		atomic_set(&irq_data_to_desc(data)->threads_active, 0);
 	}
 	dcast_carrier_unsay_change(card);
 	ops->ndo_poll_controller(card->dev);
@@ -256,7 +263,7 @@ bool dcast_rx_broken_off(const struct dcast_path *path)
 
 	for (i = 0; path->cards && i < path->cards->nr; i++)
 		list_for_each_entry(napi, &path->cards->card[i].dev->napi_list, dev_list)
-			if (dcast_napi_broken_off(napi))
+			if (netif_running(path->cards->card[i].dev) && dcast_napi_broken_off(napi))
 				return true;
 	return false;
 }
@@ -267,8 +274,12 @@ static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 	struct net_device *dev = card->dev;
 	struct napi_struct *napi;
 
-	if (!netif_running(dev) || !netif_device_present(dev) || !dcast_tx_locks_free(path, card))
+	if (card->barred || !netif_running(dev) || !netif_device_present(dev) ||
+	    !dcast_tx_locks_free(path, card))
 		return;
+	/* A program of the driver's XDP may hand frames to another processor's thread, and wake it. */
+	if (dev->xdp_state[XDP_MODE_DRV].prog && !host->may_wake)
+		budget = 0;
 	list_for_each_entry(napi, &dev->napi_list, dev_list) {
 		int own = dcast_napi_broken_off(napi) && !host->may_reenter ? 0 : budget;
 
@@ -293,7 +304,10 @@ void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 	if (!path->cards || (now - path->poll_ns < DCAST_POLL_NS && dcast_tx_take(path)))
 		return;
 	path->poll_ns = now;
-	if (dcast_probe_rx_safe(host))
+	if (!host->polled_ns)
+		host->polled_ns = now;
+	if (now - host->polled_ns >= DCAST_OTHERS_NS &&
+	    (!host->receive_last || host->may_reenter) && dcast_probe_rx_safe(host))
 		budget = DCAST_RX_BUDGET;
 	else
 		path->rx_skipped++;
@@ -303,8 +317,9 @@ void dcast_poll(struct dcast_host *host, struct dcast_path *path)
 }
 
 /*
- * Makes a card hand every frame to us, by itself, and to nobody before us: not to an XDP
- * program, to a tap, or to the VLANs, the bond or the bridge above it.
+ * Makes a card hand every frame to us, by itself, and to nobody before us: not to a generic XDP
+ * program, to its own taps, or to the VLANs, the bond or the bridge above it. An XDP program in the
+ * driver still sees frames first, and what it keeps is lost to us.
  */
 static void dcast_rx_own(struct net_device *dev, struct dcast_path *path)
 {
@@ -337,9 +352,18 @@ static void dcast_rx_own(struct net_device *dev, struct dcast_path *path)
 		RCU_INIT_POINTER(dev->_rx[i].rps_flow_table, NULL);
 	}
 #endif
-	/* What a poll before the panic left there is not ours, and would fill the list up. */
-	list_for_each_entry(napi, &dev->napi_list, dev_list)
-		INIT_LIST_HEAD(&napi->rx_list), napi->rx_count = 0;
+	list_for_each_entry(napi, &dev->napi_list, dev_list) {
+		/* What a poll before the panic left there is not ours, and would fill the list up. */
+		INIT_LIST_HEAD(&napi->rx_list);
+		napi->rx_count = 0;
+		/* Drivers would wake the thread. */
+		clear_bit(NAPI_STATE_THREADED, &napi->state);
+#ifdef CONFIG_NETPOLL
+		/* netpoll has disabled it for as long as it polls: for ever. */
+		if (READ_ONCE(napi->poll_owner) != -1)
+			clear_bit(NAPI_STATE_NPSVC, &napi->state);
+#endif
+	}
 }
 
 /*

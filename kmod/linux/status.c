@@ -17,6 +17,7 @@
 #include "dumpcast.h"
 
 #include <linux/ctype.h>
+#include <linux/timekeeping.h>
 
 /* A live dump that begins adds a line, too. */
 #define DCAST_TEXT_SPARE 256
@@ -79,7 +80,7 @@ static void dcast_print_path(struct dcast_out_text *out, const struct dcast_path
 static void dcast_print_relay(struct dcast_out_text *out, const struct dcast_host *host,
 			      const struct dcast_relay_info *relay)
 {
-	u64 now = dcast_now_ns();
+	u64 now = ktime_get_boottime_ns();
 	unsigned int i;
 
 	dcast_print(out, "relay id=%016llx", relay->id);
@@ -113,7 +114,7 @@ static void dcast_print_running(struct dcast_out_text *out, const struct dcast_h
 		    "running test=%d dump_id=%*phN done=%llu total=%llu packets=%llu relays=%u ms=%llu\n",
 		    host->live_is_test, DCAST_ID_BYTES, run->config.dump_id, done, total,
 		    dcast_sender_stats(&run->sender)->packets[0], dcast_live_committed(run),
-		    (dcast_now_ns() - host->live_began_ns) / NSEC_PER_MSEC);
+		    (ktime_get_boottime_ns() - host->live_began_ns) / NSEC_PER_MSEC);
 }
 
 /* Context: process, under dcast_config_lock. */

@@ -11,7 +11,6 @@
 #include <linux/kmsg_dump.h>
 #include <linux/mm.h>
 #include <linux/smp.h>
-#include <linux/timekeeping.h>
 #include <linux/utsname.h>
 #include <asm/pgtable.h>
 
@@ -100,8 +99,8 @@ void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason)
 	meta->page_shift = PAGE_SHIFT;
 	meta->dump_level = config->dump_level;
 	meta->flags = cpu_to_le64(flags);
-	meta->crash_unix_ns = cpu_to_le64(ktime_get_real_fast_ns());
-	meta->uptime_ns = cpu_to_le64(ktime_get_mono_fast_ns());
+	meta->crash_unix_ns = cpu_to_le64(dcast_unix_ns());
+	meta->uptime_ns = cpu_to_le64(dcast_uptime_ns());
 	memcpy(meta->boot_id, config->boot_id, sizeof(meta->boot_id));
 	meta->stream_len[DCAST_STREAM_VMCOREINFO] = cpu_to_le64(run->vmcoreinfo_len);
 	meta->stream_len[DCAST_STREAM_NOTES] = cpu_to_le64(run->notes_len);

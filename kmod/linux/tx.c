@@ -44,7 +44,8 @@ static bool dcast_card_usable(struct dcast_card *card)
 {
 	const struct net_device *dev = card->dev;
 
-	return netif_running(dev) && netif_device_present(dev) && dcast_carrier_ok(card);
+	return !card->barred && netif_running(dev) && netif_device_present(dev) &&
+	       dcast_carrier_ok(card);
 }
 
 /*
@@ -420,13 +421,62 @@ bool dcast_tx_idle(const struct dcast_path *path)
 }
 
 /*
+ * Drivers whose transmit function takes a lock of their own, which nobody outside can look at:
+ * it would be waited for without end. Of vmxnet3's each queue has one, held below the queue's own.
+ */
+/* clang-format off */
+static const char *const dcast_own_locks[] = {
+	"8139cp", "8139too", "hv_netvsc", "ne2k-pci", "pcnet32", "tulip", "vmxnet3", "vif" /* Xen */,
+};
+/* clang-format on */
+
+static void dcast_tx_bar(struct dcast_host *host, struct dcast_path *path, struct dcast_card *card)
+{
+	const struct net_device *dev = card->dev;
+	const struct device *parent = dev->dev.parent;
+	unsigned int i;
+
+	card->barred = false;
+	if (!dcast_probe_entered(host, parent, true))
+		return;
+	for (i = 0; i < ARRAY_SIZE(dcast_own_locks); i++)
+		if (!strcmp(parent->driver->name, dcast_own_locks[i]))
+			break;
+	if (i == ARRAY_SIZE(dcast_own_locks))
+		return;
+	if (dev->real_num_tx_queues > 1 &&
+	    !spin_is_locked(&netdev_get_tx_queue(dev, dcast_tx_queue_of(dev))->_xmit_lock))
+		return;
+	card->barred = true;
+	pr_emerg("path %s: %s is not used: a processor was stopped while it sent, and %s has a lock of its own\n",
+		 path->set.name, dev->name, parent->driver->name);
+}
+
+/*
+ * Whether nothing can leave by the path, whatever happens.
+ * Context: panic, after dcast_tx_prepare().
+ */
+bool dcast_path_barred(const struct dcast_path *path)
+{
+	unsigned int i;
+
+	for (i = 0; path->cards && i < path->cards->nr; i++)
+		if (!path->cards->card[i].barred)
+			return false;
+	return true;
+}
+
+/*
  * Makes the ring ready for the path's first card.
  * Context: panic, before the first packet.
  */
-void dcast_tx_prepare(struct dcast_path *path)
+void dcast_tx_prepare(struct dcast_host *host, struct dcast_path *path)
 {
 	const struct dcast_card *card;
+	unsigned int i;
 
+	for (i = 0; path->cards && i < path->cards->nr; i++)
+		dcast_tx_bar(host, path, &path->cards->card[i]);
 	path->at = 0;
 	path->send = 0;
 	path->tail = 0;

@@ -8,8 +8,8 @@
  * struct watchdog_device as driver data, and unregisters it before the driver lets go of that.
  * Drivers that name no parent (i6300esb) are not found: the class is private to that core.
  *
- * A driver may take its own lock to feed. Should a stopped processor hold it, the dump stops
- * there, and the watchdog, unfed, resets the machine: no worse than not to have tried.
+ * A driver may take its own lock to feed. One that a processor was stopped in, who may hold it, is
+ * not fed: the dump then has the time that the watchdog leaves.
  */
 #include "dumpcast.h"
 
@@ -20,6 +20,24 @@
 
 #define DCAST_FEED_MS 1000u
 
+/*
+ * Drivers whose ping only writes to the watchdog's registers. Others sleep (kempld_wdt), go over I2C
+ * (menf21bmc_wdt), or wait for other users of a Super I/O chip.
+ */
+static const char *const dcast_watchdog_drivers[] = { "iTCO_wdt", "wdat_wdt", "sp5100-tco",
+						      "hpwdt" };
+
+static bool dcast_watchdog_can(const struct device *parent)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dcast_watchdog_drivers); i++)
+		if (parent && parent->driver &&
+		    !strcmp(parent->driver->name, dcast_watchdog_drivers[i]))
+			return true;
+	return false;
+}
+
 static int dcast_watchdog_add(struct device *dev, void *ctx)
 {
 	struct dcast_host *host = ctx;
@@ -27,6 +45,11 @@ static int dcast_watchdog_add(struct device *dev, void *ctx)
 
 	if (!dev->class || strcmp(dev->class->name, "watchdog") || !dev_get_drvdata(dev))
 		return 0;
+	if (!dcast_watchdog_can(dev->parent)) {
+		pr_info_once("%s is not fed while a dump leaves: its driver may wait\n",
+			     dev_name(dev));
+		return 0;
+	}
 	for (i = 0; i < DCAST_MAX_WATCHDOGS; i++)
 		if (host->watchdogs[i] == dev)
 			return 0;
@@ -88,8 +111,9 @@ unsigned int dcast_watchdogs_feed(struct dcast_host *host, u64 now)
 		if (!dev || !device_is_registered(dev))
 			continue;
 		dog = dev_get_drvdata(dev);
-		if (!dog || (!test_bit(WDOG_ACTIVE, &dog->status) &&
-			     !test_bit(WDOG_HW_RUNNING, &dog->status)))
+		if (!dog || dcast_probe_entered(host, dev->parent, false) ||
+		    (!test_bit(WDOG_ACTIVE, &dog->status) &&
+		     !test_bit(WDOG_HW_RUNNING, &dog->status)))
 			continue;
 		n++;
 		if (now - host->fed_ns[i] <
