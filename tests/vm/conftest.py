@@ -16,7 +16,7 @@ pytest_plugins = ["vmtest.plugin"]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--shard", default="1/1", metavar="I/N", help="every N-th matrix cell, from the I-th")
+    parser.addoption("--shard", default="1/1", metavar="I/N", help="every N-th matrix cell and other test, from the I-th")
     parser.addoption("--resume", action="store_true",
                      help="leave out matrix cells that have passed at this revision")
     parser.addoption("--table", metavar="FILE", help="write the matrices' tables, in Markdown")

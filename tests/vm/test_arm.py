@@ -83,7 +83,7 @@ def test_test_dump_arrives_and_the_host_goes_on(armed):
         dump, = [dump for dump in client.dumps() if dump["dump_id"] == before]
         assert dump["test"] and dump["live"] and dump["state"] == "DUMP_STATE_COMPLETE"
         row, = [line for line in client.run("ls").stdout.splitlines() if line.startswith(before[:8])]
-        assert "test" in row.split() and "complete" in row.split()
+        assert "(test)" in row.split() and "complete" in row.split()
         core = armed.folder / "test.elf"
         client.run("get", before, "--output-file", core, "--force", "--require-complete")
         assert f"OSRELEASE={armed.kernel.release}\n" in open_vmcore(core).vmcoreinfo

@@ -62,6 +62,7 @@ WAYS = (
     Way("unknown NMI", "", "NMI: Not continuing", how="nmi"),
     Way("BUG in a kthread", "die=bug", r"kernel BUG at .*die\.c"),
     Way("stack overflow", "die=stack_overflow", "stack guard page was hit"),
+    Way("task stack with 2 KiB left", "die=stack_nearly_full", "crasher: asked for"),
     Way("double fault", "die=double_fault", "double fault|stack guard page"),
     Way("list corruption", "die=list", "list_del corruption"),
     Way("slab corruption", "die=slab", r"kernel BUG at mm/slub\.c"),
@@ -92,10 +93,11 @@ RECEIVE = ["for irq in /proc/irq/*/smp_affinity; do echo 2 >$irq; done; true"]
 OWN = ("tx", "frozen", "napi", "zones", "rtnl", "console")
 
 DEFAULT = {
-    ("6.1", "virtio-net-pci"): ("NULL in a hard interrupt", "slab"),
-    ("6.12", "e1000e"): ("stack overflow", "transmit"),
-    ("6.12", "virtio-net-pci"): ("panic in NMI", "zones"),
-    ("6.1", "e1000e"): ("NULL in NMI", "tx"),
+    ("6.1", "virtio-net-pci"): ("NULL in a hard interrupt", "soft lockup", "poll", "slab", "rcu"),
+    ("6.12", "e1000e"): ("stack overflow", "double fault", "transmit", "driver", "timer"),
+    ("6.12", "virtio-net-pci"): ("panic in NMI", "slab corruption", "task stack with 2 KiB left",
+                                 "zones", "page_list"),
+    ("6.1", "e1000e"): ("NULL in NMI", "out of memory", "interrupt", "tx", "log_record"),
 }
 
 
@@ -179,6 +181,55 @@ def test_held_by_another(series, nic, what, kernel_of, scratch, snapshots):
         assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
 
 
+@pytest.mark.slow
+@pytest.mark.matrix("Held for ever by another processor")
+@pytest.mark.parametrize("series,nic", list(itertools.product(kernels.SERIES, ("vmxnet3", "rtl8139"))))
+def test_lock_of_the_transmit_function(series, nic, kernel_of, scratch, snapshots, record_property):
+    """It would be waited for without end: the card is left alone, and the other one brings all."""
+    kernel = kernel_of(series)
+    with Scenario(scratch, kernel, [nic, "virtio-net-pci"], 2, relay_count=2,
+                  guest_kmods=[build.crasher(kernel)], snapshots=snapshots) as run:
+        crashed = crash(run, "die=panic hold=driver_tx", Way("driver_tx", "", "crasher: asked for"))
+        assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
+        said = crashed.said()
+        check_committed(said)
+        barred = "path net0: net0 is not used: a processor was stopped while it sent" in run.summary()
+        assert barred == (said.packets["net0"] == 0)
+        assert said.packets["net1"] > 0
+        record_property("cell", "its card is not used" if barred else "by another queue of its card")
+
+
+@pytest.mark.slow
+@pytest.mark.matrix("Held for ever by another processor")
+@pytest.mark.parametrize("series,nic", list(itertools.product(kernels.SERIES, ("rtl8139",))))
+def test_no_path_is_left(series, nic, kernel_of, scratch, snapshots):
+    """Its only card is left alone: no dump, and the machine goes back to its policy at once."""
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
+        run.vm.sh("modprobe crasher dev=net0 die=panic hold=driver_tx", check=True)
+        run.vm.shell.send(GO)
+        run.vm.wait_reset()
+        assert "dumpcast: no dump: no path can be used" in run.vm.console()
+
+
+@pytest.mark.slow
+@pytest.mark.matrix("Held for ever by another processor")
+@pytest.mark.parametrize("series,nic,what", [
+    (series, nic, f"{what} without notes")
+    for what in ("irqs_off", "slab", "rtnl") for series, nic in COLUMNS])
+def test_held_without_notes(series, nic, what, kernel_of, scratch, snapshots, record_property):
+    """crash_kexec_post_notifiers is 0: processors are stopped as in a reboot, and leave no registers."""
+    what = what.partition(" ")[0]
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
+        way = Way(what, "", "crasher: asked for",
+                  ["echo 0 >/sys/module/kernel/parameters/crash_kexec_post_notifiers"])
+        crashed = crash(run, f"die=panic hold={what}", way)
+        said = crashed.said()
+        silent = "an allocator's lock is held" in run.vm.console()
+        record_property("cell", "no replies read" if silent else "")
+        assert silent or what != "slab"
+        (check_silent if silent else check_committed)(said)
+
+
 @pytest.mark.matrix("Held for ever by another processor")
 @pytest.mark.parametrize("series,nic,what", cells(("receive",)))
 def test_stopped_while_receiving(series, nic, what, kernel_of, scratch, snapshots):
@@ -215,11 +266,14 @@ def test_held_by_itself(series, nic, what, kernel_of, scratch, snapshots):
 
 def check_answered(crashed: Crashed, record) -> None:
     """Committed; but the other processor was stopped anywhere, also with an allocator's lock."""
+    said = crashed.said()
+    assert 0 < said.stack < words.STACK_BYTES * 3 // 4, said
     if "an allocator's lock is held" in crashed.run.vm.console():
-        record("cell", "no replies read")
-        check_silent(crashed.said())
+        record("cell", f"{said.stack} bytes of stack, no replies read")
+        check_silent(said)
     else:
-        check_committed(crashed.said())
+        record("cell", f"{said.stack} bytes of stack")
+        check_committed(said)
 
 
 def check_committed(said: words.Report) -> None:

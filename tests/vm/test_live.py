@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -71,8 +72,9 @@ def test_whole_memory_leaves_while_the_host_goes_on(armed, vmlinux_of):
         dump = dump_on(armed, relay.index, before)
         assert dump["live"] and not dump["test"] and dump["dump_level"] == 31
         row, = [line for line in client.run("ls").stdout.splitlines() if line.startswith(before[:8])]
-        assert "live" in row.split() and "complete" in row.split()
-        assert "live" in client.run("show", before).stdout
+        assert "(live)" in row.split() and "complete" in row.split()
+        assert re.search(r"^kind +live$", client.run("show", before).stdout, re.M)
+        assert f"{before[:12]} (live)" in client.run("hosts").stdout
         assert before[:8] in client.run("ls", "--filter", "live = true").stdout
     core = armed.folder / "live.elf"
     armed.client.run("get", before, "--output-file", core, "--force", "--require-complete")

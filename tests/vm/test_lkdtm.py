@@ -12,17 +12,17 @@ from vmtest.kernelmem import Notes
 from vmtest.scenario import Scenario
 
 # Types that Debian's kernels only warn of, or survive, are left out; so are those for other
-# architectures, HARDLOCKUP (its detector needs a PMU, which these machines have not), LOOP,
-# which ends nothing, and WRITE_AFTER_FREE and its like, which damage memory and go on.
+# architectures, HARDLOCKUP (its detector needs a PMU, which these machines have not), and
+# WRITE_AFTER_FREE and its like, which damage memory and go on.
 TYPES = (
     "PANIC", "BUG", "EXCEPTION", "EXHAUST_STACK", "CORRUPT_STACK", "CORRUPT_STACK_STRONG",
-    "SOFTLOCKUP", "HUNG_TASK", "CORRUPT_LIST_ADD", "CORRUPT_LIST_DEL",
+    "LOOP", "SOFTLOCKUP", "SPINLOCKUP", "HUNG_TASK", "CORRUPT_LIST_ADD", "CORRUPT_LIST_DEL",
     "STACK_GUARD_PAGE_LEADING", "STACK_GUARD_PAGE_TRAILING", "VMALLOC_LINEAR_OVERFLOW",
     "SLAB_FREE_DOUBLE", "WRITE_RO", "WRITE_RO_AFTER_INIT", "WRITE_KERN", "EXEC_DATA",
     "EXEC_STACK", "EXEC_KMALLOC", "EXEC_VMALLOC", "EXEC_RODATA", "EXEC_USERSPACE", "EXEC_NULL",
     "ACCESS_USERSPACE", "ACCESS_NULL", "USERCOPY_SLAB_SIZE_TO", "USERCOPY_SLAB_SIZE_FROM",
     "USERCOPY_SLAB_WHITELIST_TO", "USERCOPY_SLAB_WHITELIST_FROM", "USERCOPY_STACK_FRAME_TO",
-    "USERCOPY_STACK_FRAME_FROM", "USERCOPY_STACK_BEYOND", "USERCOPY_FOLIO", "USERCOPY_KERNEL",
+    "USERCOPY_STACK_FRAME_FROM", "USERCOPY_STACK_BEYOND", "USERCOPY_VMALLOC", "USERCOPY_FOLIO", "USERCOPY_KERNEL",
     "FORTIFY_STR_OBJECT", "FORTIFY_STR_MEMBER", "FORTIFY_MEM_OBJECT", "FORTIFY_STRSCPY",
 )
 NEWER = {"6.12": ("PANIC_STOP_IRQOFF",)}
@@ -45,7 +45,9 @@ def test_lkdtm(series, nic, kind, kernel_of, scratch, snapshots):
             name, value = setting.split()
             run.vm.sh(f"echo {value} >/proc/sys/kernel/{name}", check=True)
         run.notes = Notes.take(run.vm)
-        run.vm.shell.send(f"echo {kind} >/sys/kernel/debug/provoke-crash/DIRECT")
+        provoke = f"echo {kind} >/sys/kernel/debug/provoke-crash/DIRECT"
+        # The first one only takes the lock.
+        run.vm.shell.send(f"{provoke}; {provoke}" if kind == "SPINLOCKUP" else provoke)
         run.wait_sealed()
         run.vm.wait_reset()
         print(run.summary())

@@ -59,6 +59,7 @@ def weigh(kernel, scratch, level) -> int:
 @pytest.mark.parametrize("series,level", [
     ("6.1", 31),
     pytest.param("6.1", 1, marks=pytest.mark.slow),
+    pytest.param("6.12", 31, marks=pytest.mark.slow),
 ])
 def test_a_tenth_of_a_dump_opens(series, level, kernel_of, vmlinux_of, scratch, record_property):
     kernel = kernel_of(series)
@@ -82,7 +83,8 @@ def test_a_tenth_of_a_dump_opens(series, level, kernel_of, vmlinux_of, scratch, 
         print(f"{stored} of {whole} bytes: {stored / whole:.1%}")
         assert stored <= PART * whole
         core = run.fetch("kdump", complete=False)
-        for newer in (False, True):
+        # 6.12 is newer than Debian 12's crash 8.0.2.
+        for newer in (False, True) if series == "6.1" else (True,):
             said = tools.crash(vmlinux, core, ["log", "bt", "ps"], newer=newer)
             assert "sysrq triggered crash" in said["log"], said["log"][-2000:]
             assert "sysrq_handle_crash" in said["bt"], said["bt"]

@@ -154,7 +154,43 @@ test_pytest() {
   test_count "$part" "$status"
 }
 test_cluster() { test_pytest cluster "$@"; }
-test_vm() { test_pytest vm "$@"; }
+# As many guests side by side as there are processors, unless the runner is told something.
+test_vm() {
+  local shards shard pids=() sum=(0 0 0)
+  if (($#)); then
+    test_pytest vm "$@"
+    return
+  fi
+  shards="$(nproc)"
+  ((shards <= 4)) || shards=4
+  for ((shard = 1; shard <= shards; shard++)); do
+    rm -f "$TEST_RESULTS/vm-$shard.xml"
+    "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --junit-xml="$TEST_RESULTS/vm-$shard.xml" \
+      --shard "$shard/$shards" tests/vm >"$TEST_RESULTS/vm-$shard.log" 2>&1 &
+    pids+=($!)
+  done
+  # They do not hear the terminal's Ctrl-C.
+  trap 'kill "${pids[@]}" 2>/dev/null; wait; exit 130' INT TERM
+  for ((shard = 1; shard <= shards; shard++)); do
+    local status=0
+    wait "${pids[shard - 1]}" || status=$?
+    cat "$TEST_RESULTS/vm-$shard.log" >&2
+    test_count "vm-$shard" "$status"
+    sum=($((sum[0] + TEST_COUNTS[0])) $((sum[1] + TEST_COUNTS[1])) $((sum[2] + TEST_COUNTS[2])))
+  done
+  trap - INT TERM
+  TEST_COUNTS=("${sum[@]}")
+  [[ -z "${DUMPCAST_TEST_ALL:-}" ]] || test_vm_table
+}
+
+# The tables of the matrices' cells, of this run and of those before.
+test_vm_table() {
+  local table=build/matrix/table.md
+  "$PYTHON" -m pytest -p no:cacheprovider -q --collect-only --table "$table" tests/vm >/dev/null 2>&1 ||
+    say "vm: no table could be made"
+  cat "$table" >&2
+  say "vm: the table is $table"
+}
 test_helm() { test_pytest helm "$@"; }
 
 test_lint() {

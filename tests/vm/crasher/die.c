@@ -10,6 +10,7 @@
 #include <linux/nmi.h>
 #include <linux/objtool.h>
 #include <linux/sched.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include <linux/timer.h>
 #include <asm/apic.h>
@@ -149,6 +150,24 @@ static void die_stack_overflow(void)
 	pr_info("depth %d\n", deeper(0));
 }
 
+#define LEFT_BYTES 2048
+
+/* What is left is enough for panic() and what it prints with, not for a dump. */
+static noinline int nearly_full(int depth)
+{
+	volatile char used[256];
+
+	used[depth & 255] = depth;
+	if (current_stack_pointer - (unsigned long)task_stack_page(current) < LEFT_BYTES)
+		die_panic();
+	return nearly_full(depth + 1) + used[(depth + 1) & 255];
+}
+
+static void die_stack_nearly_full(void)
+{
+	pr_info("depth %d\n", nearly_full(0));
+}
+
 /* No frame fits where the stack pointer points, also not the one of the fault that says so. */
 static void die_double_fault(void)
 {
@@ -205,6 +224,7 @@ static const struct {
 	{ "null_nmi", die_null_nmi },
 	{ "hard_lockup", die_hard_lockup },
 	{ "stack_overflow", die_stack_overflow },
+	{ "stack_nearly_full", die_stack_nearly_full },
 	{ "double_fault", die_double_fault },
 	{ "list", die_list },
 	{ "slab", die_slab },

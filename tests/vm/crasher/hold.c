@@ -155,6 +155,25 @@ static void work_dma(void)
 			dma_unmap_page(dev, at[i], PAGE_SIZE, DMA_TO_DEVICE);
 }
 
+/* Frames that nobody takes. */
+static void work_send(void)
+{
+	struct sk_buff *skb = alloc_skb(NET_SKB_PAD + ETH_ZLEN, GFP_KERNEL);
+
+	if (!skb)
+		return;
+	skb_reserve(skb, NET_SKB_PAD);
+	skb_put_zero(skb, ETH_ZLEN - ETH_HLEN);
+	skb->dev = crasher_card;
+	skb->protocol = htons(ETH_P_LOOPBACK);
+	skb_reset_network_header(skb);
+	if (dev_hard_header(skb, crasher_card, ETH_P_LOOPBACK, crasher_card->broadcast, NULL,
+			    skb->len) < 0)
+		kfree_skb(skb);
+	else
+		dev_queue_xmit(skb);
+}
+
 static void work_nothing(void)
 {
 	schedule_timeout_interruptible(1);
@@ -200,6 +219,9 @@ static const struct held {
 	/* What unlocks these may be a tail call, of the caller's caller then. */
 	{ "driver", .work = work_stats, .where = "_raw_spin_unlock",
 	  .callers = "e1000e_get_stats64 dev_get_stats" },
+	/* What a driver's transmit function takes for itself. */
+	{ "driver_tx", .work = work_send, .where = "unlock",
+	  .callers = "vmxnet3_xmit_frame vmxnet3_tq_xmit cp_start_xmit" },
 	{ "uart", .work = work_console, .where = "_raw_spin_unlock_irqrestore",
 	  .callers = "serial8250_console_write univ8250_console_write console_emit_next_record "
 		     "console_flush_all uart_port_unlock_irqrestore" },

@@ -18,6 +18,8 @@
 #define HOOK "dcast_dump"
 #define STEP "dcast_sender_step"
 
+#define SPIN_SLOW_PATH "native_queued_spin_lock_slowpath"
+
 /* Functions that not every kernel has are passed over; how many were found is said. */
 /* clang-format off */
 static const char *const forbidden[] = {
@@ -30,7 +32,7 @@ static const char *const forbidden[] = {
 	"kmalloc_large", "__kmalloc_large_noprof", "__vmalloc_node_range",
 	"__vmalloc_node_range_noprof", "kfree", "kmem_cache_free", "kmem_cache_free_bulk",
 	"__free_pages", "free_unref_page", "vfree",
-	"native_queued_spin_lock_slowpath", "queued_read_lock_slowpath",
+	SPIN_SLOW_PATH, "queued_read_lock_slowpath",
 	"queued_write_lock_slowpath", "__mutex_lock_slowpath", "mutex_lock", "down", "down_read",
 	"down_write", "schedule", "schedule_timeout", "wait_for_completion", "synchronize_rcu",
 	"synchronize_irq", "msleep", "flush_work",
@@ -81,6 +83,8 @@ static int trapped(struct kprobe *probe, struct pt_regs *regs)
 	if (!started)
 		return 0;
 	place = place_now();
+	if (spin_is_locked(&contended))
+		spin_unlock(&contended);
 	if (!hits[place][i]++ && place == OURS) {
 		pr_emerg("TRAP %s\n", probe->symbol_name);
 		say_stack(regs->sp);
@@ -184,16 +188,42 @@ static void say_hits(unsigned int place)
 				 hits[place][i]);
 }
 
-/* After our hook; ends with an allocation, to show that one would have been seen. */
+static unsigned int hits_of(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < FORBIDDEN; i++)
+		if (!strcmp(name, forbidden[i]))
+			return hits[OURS][i];
+	return 0;
+}
+
+/*
+ * Waits for a lock as long as a probe takes to be hit: who is to let go of it is this processor,
+ * in the probe's handler.
+ */
+static DEFINE_SPINLOCK(contended);
+
+static void contend(void)
+{
+	spin_lock(&contended);
+	spin_lock(&contended);
+	spin_unlock(&contended);
+}
+
+/* After our hook; ends with an allocation and a wait, to show that they would have been seen. */
 static int hook_over(struct notifier_block *nb, unsigned long event, void *message)
 {
-	unsigned int before = sum(OURS), place;
+	unsigned int before = sum(OURS), allocated, place;
 
 	for (place = TRANSMIT; place < PLACES; place++)
 		say_hits(place);
 	kfree(kmalloc(8, GFP_ATOMIC));
-	pr_emerg("trapped in ours %u; a trap on purpose %s; hook %s\n", before,
-		 sum(OURS) > before ? "works" : "is not seen", started ? "ran" : "did not run");
+	allocated = sum(OURS) - before;
+	contend();
+	pr_emerg("trapped in ours %u; traps on purpose %s; hook %s\n", before,
+		 allocated && hits_of(SPIN_SLOW_PATH) ? "work" : "are not seen",
+		 started ? "ran" : "did not run");
 	started = false;
 	return NOTIFY_DONE;
 }
@@ -208,7 +238,10 @@ int crasher_trap_begin(void)
 	for (i = 0; i < FORBIDDEN; i++) {
 		probes[i].symbol_name = forbidden[i];
 		probes[i].pre_handler = trapped;
-		n += !register_kprobe(&probes[i]);
+		if (register_kprobe(&probes[i]))
+			pr_info("no probe on %s\n", forbidden[i]);
+		else
+			n++;
 	}
 	err = watch_driver();
 	if (err)

@@ -27,14 +27,19 @@ MAY_DIFFER = (
     r"(data|bss): .*(printk|__log_buf|console|\btext\b)",  # the console speaks meanwhile
     r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|hpet|watchdog|tick)",
     r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
+    r"(data|bss): .*\b(base_crng|input_pool)\b",  # a slab's new page is filled in a random order
     r"data: .*\binit_task\b",      # the idle task, when it is what died
     r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042)",
 )
 # And a few counters in structures that have no name.
 FEW, SMALL = 16, 64
 # Pages that were free when the dump began, and that the card's driver took for replies, or the
-# page allocator for its lists at that. Or the other way round: pages that a driver gave back.
+# page allocator for its lists at that.
 LATE = 64
+# The other way round: pages that a driver gave back, or that a processor's own list had and gave
+# back all at once. 6.12 lets go of up to its batch (15 in a guest of 256 MiB) << PCP_BATCH_SCALE_MAX
+# (5); mm/page_alloc.c, nr_pcp_free().
+GIVEN_BACK = 15 << 5
 # Pages that were wiped: only card drivers take any meanwhile (test_hook.py shows that).
 WIPED = 256
 
@@ -60,10 +65,10 @@ def dump_equals_memory(run: Scenario, both: bool = False) -> tuple[KdumpCore, Ke
 def equals(run: Scenario, core: Vmcore, memory: KernelMemory, presence: KdumpCore | None) -> None:
     report = oracle.compare(core, memory, run.level, presence)
     print(f"{run.kernel.series} {run.nics} {run.cpus} {type(core).__name__}\n{report}")
-    assert not report.unexcused, report
+    assert not report.unexcused and not report.strays, report
     assert len(report.late) <= LATE, report
     assert sum("; wiped" in finding.what for finding in report.differing) <= WIPED, report
     unexplained = report.unexplained(MAY_DIFFER, FEW, SMALL)
     assert not unexplained, "\n".join(map(str, unexplained))
     assert report.equal > 1000, report
-    assert set(report.not_excluded) <= {"free"} and report.not_excluded["free"] <= LATE, report
+    assert set(report.not_excluded) <= {"free"} and report.not_excluded["free"] <= GIVEN_BACK, report

@@ -8,6 +8,8 @@ import re
 
 from .util import HarnessError
 
+STACK_BYTES = 32 << 10  # DCAST_STACK_BYTES, the hook's own
+
 
 def began(console: str) -> bool:
     return "dumpcast: sending dump" in console
@@ -49,7 +51,7 @@ def report(console: str) -> Report:
                      r"(not )?committed", console)
     replies = re.search(r"dumpcast: replies: (\d+) NAKs?, (\d+) symbols sent again", console)
     paths = re.findall(r"dumpcast: path (\S+): (\d+) packets, .*, (\d+) for us", console)
-    stack = re.search(r"dumpcast: stack: (\d+) of \d+ bytes used", console)
+    stack = re.search(rf"dumpcast: stack: (\d+) of {STACK_BYTES} bytes used", console)
     if not (done and replies and paths and stack):
         raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
     return Report(done[4] is None, int(done[2]), int(done[3]), int(done[1]), int(replies[1]),
