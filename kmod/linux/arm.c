@@ -115,9 +115,8 @@ static void dcast_host_free(struct dcast_host *host)
 	dcast_watchdogs_let_go(host);
 	dcast_run_free(host, host->armed);
 	dcast_run_free(host, host->panic);
-	for (i = 0; i < host->nr_paths; i++) {
+	for (i = 0; i < host->nr_paths; i++)
 		dcast_path_free(host, host->paths[i]);
-	}
 	vfree(host->stack);
 	dcast_handover_free(host);
 	kvfree(host->map);

@@ -149,7 +149,9 @@ int dcast_map_refresh(struct dcast_host *host)
 	}
 	/* A panic reads the pointer with every other processor stopped. */
 	smp_store_release(&host->map, map);
-	host->held_bytes += bytes - (old ? struct_size(old, ranges, old->nr) : 0);
+	host->held_bytes += struct_size(map, ranges, map->nr);
+	if (old)
+		host->held_bytes -= struct_size(old, ranges, old->nr);
 	kvfree(old);
 	return 0;
 }
