@@ -126,7 +126,7 @@ def test_machine_goes_back_to_its_own_policy(timeout, kernel_of, scratch):
 
 @pytest.mark.slow
 def test_backtrace_of_every_processor(kernel_of, vmlinux_of, scratch):
-    """Also of one that sat with interrupts off, and of one in a process's system call."""
+    """Also of one that sat with interrupts off."""
     kernel = kernel_of("6.1")
     vmlinux = vmlinux_of(kernel)
     with guest(scratch, kernel, "virtio-net-pci") as run:

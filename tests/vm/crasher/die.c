@@ -160,7 +160,7 @@ static noinline int nearly_full(int depth)
 	used[depth & 255] = depth;
 	if (current_stack_pointer - (unsigned long)task_stack_page(current) < LEFT_BYTES)
 		die_panic();
-	return nearly_full(depth + 1) + used[(depth + 1) & 255];
+	return (bottomless ? nearly_full(depth + 1) : 0) + used[(depth + 1) & 255];
 }
 
 static void die_stack_nearly_full(void)

@@ -49,6 +49,11 @@ static struct kprobe probes[FORBIDDEN];
 static unsigned int hits[PLACES][FORBIDDEN];
 static unsigned int depth[PLACES]; /* one processor only */
 static bool started;
+/*
+ * Waited for as long as a probe takes to be hit: who lets go of it is the same processor, in the
+ * probe's handler.
+ */
+static DEFINE_SPINLOCK(contended);
 
 static unsigned int place_now(void)
 {
@@ -197,12 +202,6 @@ static unsigned int hits_of(const char *name)
 			return hits[OURS][i];
 	return 0;
 }
-
-/*
- * Waits for a lock as long as a probe takes to be hit: who is to let go of it is this processor,
- * in the probe's handler.
- */
-static DEFINE_SPINLOCK(contended);
 
 static void contend(void)
 {

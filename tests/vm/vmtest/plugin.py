@@ -18,7 +18,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: only with --all")
     # A stopped run must unwind, or its namespaces, mounts and VMs would wait for the next sweep.
-    util.exit_on_signals()
+    util.exit_on_signals(lambda status: pytest.exit.Exception("terminated", status))
 
 
 def pytest_collection_modifyitems(config, items):
