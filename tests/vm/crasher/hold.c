@@ -240,8 +240,8 @@ static bool name_in(const char *name, const char *list)
 
 	for (; *list; list += len, list += *list == ' ') {
 		len = strcspn(list, " ");
-		/* The compiler's own suffixes (.isra.0) are no other function. */
-		if (!strncmp(name, list, len) && (!name[len] || name[len] == '.'))
+		/* Suffixes of the compiler's (.isra.0) or the module's name are no other function. */
+		if (!strncmp(name, list, len) && strchr(". ", name[len]))
 			return true;
 	}
 	return false;
