@@ -192,7 +192,9 @@ def test_lock_of_the_transmit_function(series, nic, kernel_of, scratch, snapshot
         crashed = crash(run, "die=panic hold=driver_tx", Way("driver_tx", "", "crasher: asked for"))
         assert crashed.where(1).startswith("crasher_stuck"), crashed.where(1)
         said = crashed.said()
-        check_committed(said)
+        # Who sent has just allocated, and its stack may still say so.
+        silent = "an allocator's lock is held" in run.vm.console()
+        (check_silent if silent else check_committed)(said)
         barred = "path net0: net0 is not used: a processor was stopped while it sent" in run.summary()
         assert barred == (said.packets["net0"] == 0)
         assert said.packets["net1"] > 0

@@ -29,7 +29,8 @@ MAY_DIFFER = (
     r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
     r"(data|bss): .*\b(base_crng|input_pool)\b",  # a slab's new page is filled in a random order
     r"data: .*\binit_task\b",      # the idle task, when it is what died
-    r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042)",
+    r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042|"
+    r"crashing_cpu)",
 )
 # And a few counters in structures that have no name.
 FEW, SMALL = 16, 64
