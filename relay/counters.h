@@ -50,6 +50,7 @@ namespace dumpcast {
   X(kBlocksFec, "blocks_fec", "of these, with the help of parity")                               \
   X(kBlocksEmpty, "blocks_empty", "blocks that the sender answered with EMPTY")                  \
   X(kBlocksPeer, "blocks_peer", "blocks fetched from peers")                                     \
+  X(kBlocksReplicated, "blocks_replicated", "blocks that a peer wrote to the store")             \
   X(kPeerBad, "peer_bad_digest", "blocks from peers whose digest was wrong")                     \
   X(kBlocksEvicted, "blocks_evicted", "incomplete blocks dropped for memory")                    \
   X(kBlocksBadDigest, "blocks_bad_digest", "blocks whose digest was wrong")                      \

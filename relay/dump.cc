@@ -238,6 +238,8 @@ void Dump::TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool sto
         continue;
       }
       shared_->counters.Add(Counter::kBlocksPeer);
+    } else {
+      shared_->counters.Add(Counter::kBlocksReplicated);
     }
     live_->assembler.Drop(name);
     gained = true;

@@ -22,7 +22,7 @@ def test_nothing_is_stored_twice(cluster, image, senders):
             # The etag ends in the number of keys held, in hex: one encoding of each block.
             assert int(dump["etag"].rpartition("-")[2], 16) == blocks
             n = c.counters(relay)
-            assert n.get("blocks", 0) + n.get("blocks_peer", 0) == blocks, n
+            assert sum(n[name] for name in ("blocks", "blocks_peer", "blocks_replicated")) == blocks, n
             twice = n["symbols_duplicate"] + n["symbols_held"] + n.get("symbols_sealed", 0)
             assert twice > 0
             assert n["symbols"] == n["symbols_stored"] + twice, n

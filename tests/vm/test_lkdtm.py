@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from vmtest import build, judge, kernels, words
+from vmtest import build, judge, kernels
 from vmtest.kernelmem import Notes
 from vmtest.scenario import Scenario
 
@@ -38,7 +38,7 @@ CELLS = [cell
 @pytest.mark.parametrize("series,nic,kind", CELLS)
 def test_lkdtm(series, nic, kind, kernel_of, scratch, snapshots):
     kernel = kernel_of(series)
-    with Scenario(scratch, kernel, [nic], 2, relay_count=2,
+    with Scenario(scratch, kernel, [nic], 2, relay_count=2, time_limit_s=120,
                   guest_kmods=[build.lkdtm(kernel)], snapshots=snapshots) as run:
         run.vm.sh("modprobe lkdtm", check=True)
         for setting in DETECTORS:
@@ -51,7 +51,7 @@ def test_lkdtm(series, nic, kind, kernel_of, scratch, snapshots):
         run.wait_sealed()
         run.vm.wait_reset()
         print(run.summary())
-        said = words.report(run.vm.console())
+        said = run.report()
         assert said.committed and said.relays_done == 2
         judge.dump_equals_memory(run)
         assert f"lkdtm: Performing direct entry {kind}" in run.log()

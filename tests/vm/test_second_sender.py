@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A crash kernel as the second sender: `dumpcast-send --kdump` finishes the dump of the first.
 
-The first sender is stopped half way by what every user has: a time limit, and a low rate.
+tests/vm/crasher stops the first sender half way, or has its code fault there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Iterator
 
 import pytest
 
-from vmtest import judge, oracle, tools, words
-from vmtest.build import binary
+from vmtest import build, judge, oracle, tools, words
 from vmtest.guest import Guest
 from vmtest.kernels import Kernel
 from vmtest.memory import PAGE
@@ -32,19 +31,26 @@ RING_BYTES = 512
 # lie in a part of bss that was given to the allocators at boot.
 MAY_DIFFER = (*judge.MAY_DIFFER, r"(data|bss): .*(kexec|vmcoreinfo|ftrace_enabled)",
               r"slab task_struct")
-HALF_WAY = "time_limit_s = 4\nlinger_ms = 1000"
+# Or of an oops, when the first sender faults.
+OOPS = r"(data|bss): .*(global_trace|tainted_mask|oops_in_progress)"
+UNHEARD = "time_limit_s = 4\nlinger_ms = 1000"  # nobody will answer the first sender
+HALF_WAY = {
+    "stopped half way": ("stop=50", "crasher: the sender is stopped at block", "the first kernel gave up"),
+    "faults half way": ("fault=600", "dumpcast: a second fault ends the dump",
+                        "the first kernel was cut off in it"),
+}
 SECOND = "DUMPCAST_LINGER=8 dumpcast-kdump"  # packaging/kdump
 
 
 @contextlib.contextmanager
-def armed(kernel: Kernel, scratch: pathlib.Path, nic: str, *, relays: int = 1, rate_mib_s: float = 0,
+def armed(kernel: Kernel, scratch: pathlib.Path, nic: str, *, relays: int = 1,
           extra: str = "") -> Iterator[Scenario]:
     """An armed guest with a crash kernel loaded, whose initramfs has a second sender and the key."""
-    image = Guest(kernel, binaries={"/bin/dumpcast-send": binary("dumpcast-send")},
+    image = Guest(kernel, binaries={"/bin/dumpcast-send": build.binary("dumpcast-send")},
                   files={"/bin/dumpcast-kdump": REPO / "packaging/kdump/dumpcast-kdump",
                          "/etc/dumpcast/README": "keys\n"}).build(scratch / "kdump.img")
     with Scenario(scratch, kernel, [nic], 2, memory_mib=MEMORY_MIB, relay_count=relays,
-                  rate_mib_s=rate_mib_s, arm_extra=extra, cmdline=f"crashkernel={RESERVED_MIB}M",
+                  arm_extra=extra, guest_kmods=[build.crasher(kernel)], cmdline=f"crashkernel={RESERVED_MIB}M",
                   guest_binaries={"/sbin/kexec": KEXEC},
                   guest_files={"/boot/vmlinuz": kernel.vmlinuz, "/boot/kdump.img": image}) as run:
         # The key is made with the relays, so it comes as a second archive.
@@ -64,6 +70,19 @@ def die(run: Scenario) -> words.Report:
     run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
     run.vm.shell.wait_ready(300)
     return words.report(run.vm.console())
+
+
+def die_half_way(run: Scenario, how: str) -> tuple[int, str]:
+    """Panics the guest, and its first sender comes to an early end; how many blocks relay 0 holds
+    once the crash kernel has its shell, and why, as the second sender will tell it."""
+    crasher, says, because = HALF_WAY[how]
+    run.vm.sh(f"modprobe crasher dev=net0 die=none {crasher}", check=True)
+    run.crash()
+    run.vm.wait_console(says, timeout_s=300)
+    run.vm.shell.wait_ready(300)
+    held = int(run.show()["blocks_held"])
+    assert held > 0
+    return held, because
 
 
 def second(run: Scenario, more: str = "") -> tuple[int, str]:
@@ -93,34 +112,33 @@ def dump_equals_first_memory(run: Scenario) -> None:
         print(f"{run.kernel.series} {run.nics} {type(core).__name__}\n{report}")
         assert not report.unexcused, report
         assert len(report.late) <= judge.LATE, report
-        unexplained = report.unexplained(MAY_DIFFER, judge.FEW, RING_BYTES)
+        unexplained = report.unexplained((*MAY_DIFFER, OOPS), judge.FEW, RING_BYTES)
         assert not unexplained, "\n".join(map(str, unexplained))
         assert report.equal > 1000, report
         assert not report.not_excluded, report
 
 
 @pytest.mark.matrix("A crash kernel finishes the dump")
+@pytest.mark.parametrize("first", [
+    "stopped half way", pytest.param("faults half way", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("series,nic", [
     ("6.1", "virtio-net-pci"),
     pytest.param("6.12", "virtio-net-pci", marks=pytest.mark.slow),
     pytest.param("6.1", "e1000e", marks=pytest.mark.slow),
     pytest.param("6.12", "e1000e", marks=pytest.mark.slow)])
-def test_what_the_first_sender_could_not_send(series, nic, kernel_of, scratch, record_property):
-    with armed(kernel_of(series), scratch, nic, rate_mib_s=4, extra=HALF_WAY) as run:
-        assert not die(run).committed
-        before = run.show()
-        held, expected = int(before["blocks_held"]), int(before["blocks_expected"])
-        assert 0 < held < expected, before
-
+def test_what_the_first_sender_could_not_send(series, nic, first, kernel_of, scratch, record_property):
+    with armed(kernel_of(series), scratch, nic) as run:
+        held, because = die_half_way(run, first)
         code, said = second(run)
         assert code == 0, said
-        assert "the first kernel gave up: sending what relays miss" in said
+        assert f"{because}: sending what relays miss" in said
         sent = int(re.search(r"sent in .*: (\d+) blocks", said)[1])
-        assert sent < expected, "it sends what is missing, not all"
         dump = run.wait_sealed()[0]
+        expected = int(dump["blocks_expected"])
+        assert dump["blocks_held"] == str(expected)
+        assert 0 < sent < expected and held < expected, "it sends what is missing, not all"
         assert run.dump_id() == first_id(run)
         assert len([dump for dump in run.client.dumps() if not dump["test"]]) == 1
-        assert dump["blocks_held"] == dump["blocks_expected"] == str(expected)
         log = run.log()
         assert "Kernel panic - not syncing: sysrq triggered crash" in log
         record_property("cell", f"{held} of {expected} blocks, then all")
@@ -131,8 +149,8 @@ def test_what_the_first_sender_could_not_send(series, nic, kernel_of, scratch, r
 def test_debuggers_open_what_two_senders_sent(kernel_of, scratch, vmlinux_of):
     kernel = kernel_of("6.1")
     vmlinux = vmlinux_of(kernel)
-    with armed(kernel, scratch, "virtio-net-pci", rate_mib_s=4, extra=HALF_WAY) as run:
-        die(run)
+    with armed(kernel, scratch, "virtio-net-pci") as run:
+        die_half_way(run, "stopped half way")
         run.wait_sealed(state="DUMP_STATE_INCOMPLETE")  # a crash kernel may take its time
         assert second(run)[0] == 0
         run.wait_sealed()
@@ -156,7 +174,7 @@ def test_nothing_to_do_when_the_first_sender_was_done(kernel_of, scratch):
 
 @pytest.mark.slow
 def test_all_of_it_when_the_first_sender_had_no_network(kernel_of, scratch):
-    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", relays=2, extra=HALF_WAY) as run:
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", relays=2, extra=UNHEARD) as run:
         run.vm.set_link(0, up=False)
         run.crash()
         run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
@@ -191,7 +209,7 @@ def test_all_of_it_when_the_hook_never_ran(kernel_of, scratch):
 
 @pytest.mark.slow
 def test_kdump_goes_on_when_no_relay_answers(kernel_of, scratch):
-    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", extra=HALF_WAY) as run:
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", extra=UNHEARD) as run:
         for relay in run.relays:
             relay.kill()
         assert not die(run).committed

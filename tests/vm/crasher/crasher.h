@@ -5,6 +5,7 @@
 
 #define pr_fmt(fmt) "crasher: " fmt
 
+#include <linux/kernel.h>
 #include <linux/netdevice.h>
 #include <linux/types.h>
 
@@ -36,5 +37,14 @@ int crasher_fault_begin(unsigned int step);
 
 /* reset.c: in which step of the hook the card is reset */
 int crasher_reset_begin(unsigned int at);
+
+/* stop.c: how much of a dump leaves before its sender is stopped, percent of its blocks */
+int crasher_stop_begin(unsigned int percent);
+
+/* Heartbeats and live dumps take steps of the engine's, too. */
+static inline bool crasher_in_panic(void)
+{
+	return system_state != SYSTEM_RUNNING || oops_in_progress;
+}
 
 #endif

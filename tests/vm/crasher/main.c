@@ -33,6 +33,10 @@ static uint reset;
 module_param(reset, uint, 0444);
 MODULE_PARM_DESC(reset, "the card is reset in this step of the hook; 0: never");
 
+static uint stop;
+module_param(stop, uint, 0444);
+MODULE_PARM_DESC(stop, "the sender stops when so many percent have left; 0: at its end");
+
 static int go(const char *value, const struct kernel_param *param);
 static const struct kernel_param_ops go_ops = { .set = go };
 module_param_cb(go, &go_ops, NULL, 0200);
@@ -127,6 +131,8 @@ static int __init crasher_init(void)
 		err = crasher_fault_begin(fault);
 	if (!err && reset)
 		err = crasher_reset_begin(reset);
+	if (!err && stop)
+		err = crasher_stop_begin(stop);
 	return err;
 }
 module_init(crasher_init);

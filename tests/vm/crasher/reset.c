@@ -38,10 +38,7 @@ static void reset_card(void)
 
 static int at_step(struct kprobe *probe, struct pt_regs *regs)
 {
-	/* Heartbeats take steps, too. */
-	if (system_state == SYSTEM_RUNNING && !oops_in_progress)
-		return 0;
-	if (!--step)
+	if (crasher_in_panic() && !--step)
 		reset_card();
 	return 0;
 }

@@ -36,6 +36,9 @@ LEVEL_OF_CLASS = {"zero": ZERO, "cache": CACHE, "cache-private": CACHE_PRIVATE, 
 TEXTS = ("kallsyms", "iomem", "vmallocinfo", "modules", "held", "offline")
 
 
+OWN_LIST = "on a processor's own list of free pages"  # in describe()
+
+
 @dataclasses.dataclass(frozen=True)
 class Notes:
     """What only the living guest tells."""
@@ -247,6 +250,32 @@ class KernelMemory:
         return {pfn for pfn, raw in self._page_structs.items()
                 if struct.unpack_from("<I", raw)[0] & low}
 
+    def on_processors_list(self, pfn: int) -> bool:
+        """Whether a page lies unused on a processor's own list of free pages.
+
+        It has no flags and no users, and it, or the first page of the small block (of order 3 at
+        most, PAGE_ALLOC_COSTLY_ORDER) that it is part of, is linked: mm/page_alloc.c,
+        rmqueue_bulk(). makedumpfile takes it for the kernel's.
+        """
+        return self._unused(pfn) and any(
+            self._unused(first) and self._linked(first)
+            for first in {pfn >> order << order for order in range(4)})
+
+    def _unused(self, pfn: int) -> bool:
+        raw = self._page_structs.get(pfn)
+        return raw is not None and self.classes[pfn] == "kernel" and \
+            struct.unpack_from("<I", raw)[0] & 0xFFFFFF == 0 and \
+            struct.unpack_from("<I", raw, self._number("OFFSET(page._refcount)"))[0] == 0
+
+    def _linked(self, pfn: int) -> bool:
+        """Whether both neighbours of a page's list head point at it."""
+        at = self._number("OFFSET(page.lru)")
+        link = self._vmemmap + pfn * self._number("SIZE(page)") + at
+        following, preceding = struct.unpack_from("<2Q", self._page_structs[pfn], at)
+        back = struct.pack("<Q", link)
+        return self._read_or_none(following + 8, 8) == back and \
+            self._read_or_none(preceding, 8) == back
+
     def _classify(self) -> Iterator[tuple[int, str]]:
         size, structs = self._number("SIZE(page)"), self._page_structs
         at = {field: self._number(f"OFFSET(page.{field})") for field in
@@ -369,7 +398,10 @@ class KernelMemory:
             words.append(self.classes.get(pfn, "not RAM"))
         raw = self._page_structs.get(pfn)
         if raw is not None:
-            words.append(f"flags {struct.unpack_from('<Q', raw, 0)[0]:#x}")
+            words.append(f"flags {struct.unpack_from('<Q', raw, 0)[0]:#x}, users "
+                         f"{struct.unpack_from('<i', raw, self._number('OFFSET(page._refcount)'))[0]}")
+            if self.on_processors_list(pfn):
+                words.append(OWN_LIST)
         return "; ".join(words)
 
     def pages_pointed_at(self, word: int) -> tuple[int, int, int]:

@@ -32,10 +32,11 @@ HEAD = """# What the sender survives
 Each cell is a real kernel in a virtual machine that dies, or a state of its network cards; it passes
 when the dump is complete on every relay, and the machine went back to the kernel's own policy for panics.
 The relays' commits are heard, too, but for "no replies read": an allocator's lock was held, so that nothing
-could be received. In ways to die, held locks, LKDTM, dump levels, page kinds, cards, DKMS's modules and the crash
+could be received. Ways to die, held locks and LKDTM have 120 s for it, by the module's own limit of time and
+clock. In ways to die, held locks, LKDTM, dump levels, page kinds, cards, DKMS's modules and the crash
 kernel's part, every page that the relays hold is compared with the guest's memory as QEMU saw it. "The hook's own fault"
 and "no path is left" are about how the hook gives up. `tests/vm/` has the tests. Made by
-`./dev test vm --all -- --table docs/crash-matrix.md`.
+`./dev test vm --all`, which leaves it as build/matrix/table.md.
 """
 
 

@@ -16,7 +16,7 @@ import re
 import struct
 from typing import Iterator, Sequence
 
-from .kernelmem import CACHE, CACHE_PRIVATE, LEVEL_OF_CLASS, ZERO, KernelMemory
+from .kernelmem import CACHE, CACHE_PRIVATE, LEVEL_OF_CLASS, OWN_LIST, ZERO, KernelMemory
 from .memory import PAGE
 from .vmcore import Vmcore
 
@@ -60,7 +60,7 @@ class Report:
     dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
     unexcused: not dumped although the dump level keeps them. late: the same, but they were free
     before: drivers took them for frames that came in during the dump, or the allocator put them
-    on a processor's own list, as it takes more than one block at a time. strays: dumped, but not
+    on a processor's own list, as it takes more than one block at a time, where they may still be. strays: dumped, but not
     RAM by the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
     """
 
@@ -89,7 +89,8 @@ class Report:
     def __str__(self) -> str:
         lines = [f"equal {self.equal}, differing {len(self.differing)}, missing "
                  f"{sum(self.missing.values())} of them unexcused {len(self.unexcused)}, "
-                 f"late {len(self.late)}, strays {len(self.strays)}",
+                 f"late {len(self.late)} ({sum(OWN_LIST in finding.what for finding in self.late)} "
+                 f"{OWN_LIST}), strays {len(self.strays)}",
                  f"dumped by class: {dict(self.dumped)}",
                  f"missing by class: {dict(self.missing)}",
                  f"dumped though excludable: {dict(self.not_excluded)}"]
@@ -136,7 +137,8 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
         else:
             differing[pfn] = got
     taken = _pointed_at(memory, differing)
-    report.late = [finding for finding in report.unexcused if finding.pfn // FRAGMENT in taken]
+    report.late = [finding for finding in report.unexcused
+                   if finding.pfn // FRAGMENT in taken or OWN_LIST in finding.what]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
     report.differing = _explain(memory, _stacks(vmcore, memory), differing)
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]

@@ -17,6 +17,7 @@ from .net import Net
 from .qemu import Vm
 from .relays import Client, Relays
 from .util import HarnessError, Stacked, wait_until
+from .words import Report, report
 
 GROUP, GROUP6 = "239.192.68.67", "ff08::4443"
 AFTER_RESET_S = 180  # relays have what they will ever have
@@ -24,12 +25,14 @@ HOST_KEY_PATH = "/etc/dumpcast/cluster.key"
 
 
 def arm_toml(devices: int, level: int, rate_mib_s: float = 0, extra: str = "",
-             group: str = GROUP) -> str:
+             group: str = GROUP, time_limit_s: int = 0) -> str:
     """/etc/dumpcast/arm.toml of the guest: one path a card, all to one group."""
     lines = [f'key_file = "{HOST_KEY_PATH}"', f"dump_level = {level}", "fix_kernel = true",
              "reboot_after_s = 1"]
     if rate_mib_s:
         lines.append(f"rate_mib_s = {rate_mib_s}")
+    if time_limit_s:
+        lines.append(f"time_limit_s = {time_limit_s}")
     lines.append(extra)
     for device in range(devices):
         lines += ["[[path]]", f'device = "net{device}"', f'destinations = ["{group}"]']
@@ -52,6 +55,7 @@ class Scenario(Stacked):
     relay_count: int = 3
     level: int = 31
     rate_mib_s: float = 0
+    time_limit_s: int = 0  # 0: the module's default
     relay_flags: Sequence[str] = ()
     arm_extra: str = ""
     group: str = GROUP
@@ -93,7 +97,8 @@ class Scenario(Stacked):
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
                self.cpus, self.cmdline, self.devices, snapshots=self.snapshots))
         # Behind the boot: machines that differ in this only begin with the same snapshot.
-        toml = arm_toml(len(self.nics), self.level, self.rate_mib_s, self.arm_extra, self.group)
+        toml = arm_toml(len(self.nics), self.level, self.rate_mib_s, self.arm_extra, self.group,
+                        self.time_limit_s)
         key = self.relays.key.read_text(encoding="ascii").strip()
         self.vm.sh(f"umask 077; mkdir -p /etc/dumpcast; printf '%s\n' '{key}' >{HOST_KEY_PATH}; "
                    f"printf '%s' '{toml}' >/etc/dumpcast/arm.toml", check=True)
@@ -179,6 +184,12 @@ class Scenario(Stacked):
         image = self.vm.save_memory(self.folder / "memory")
         self._stack.callback(image.close)
         return KernelMemory(image, self.notes)
+
+    def report(self) -> Report:
+        """The module's own last words; a dump with a limit of time has kept it, by its own clock."""
+        said = report(self.vm.console())
+        assert not self.time_limit_s or said.seconds <= self.time_limit_s, said
+        return said
 
     def summary(self) -> str:
         """The module's own last words on the console."""

@@ -31,12 +31,14 @@ def percent(console: str) -> int:
 class Report:
     """The last lines of a dump. packets and ours: by path name, what left, and what came for us.
 
-    stack: bytes of the hook's own stack that were used at most.
+    seconds: of the hook, by the guest's clock. stack: bytes of the hook's own stack that were used
+    at most.
     """
 
     committed: bool
     relays_done: int
     relays: int
+    seconds: float
     blocks: int
     naks: int
     sent_again: int
@@ -47,13 +49,13 @@ class Report:
 
 def report(console: str) -> Report:
     """HarnessError when the dump has not ended with its report."""
-    done = re.search(r"dumpcast: dump sent: (\d+) blocks, .*; (\d+) of (\d+) relays have it all: "
-                     r"(not )?committed", console)
+    done = re.search(r"dumpcast: dump sent: (\d+) blocks, .* in ([\d.]+) s; (\d+) of (\d+) relays "
+                     r"have it all: (not )?committed", console)
     replies = re.search(r"dumpcast: replies: (\d+) NAKs?, (\d+) symbols sent again", console)
     paths = re.findall(r"dumpcast: path (\S+): (\d+) packets, .*, (\d+) for us", console)
     stack = re.search(rf"dumpcast: stack: (\d+) of {STACK_BYTES} bytes used", console)
     if not (done and replies and paths and stack):
         raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
-    return Report(done[4] is None, int(done[2]), int(done[3]), int(done[1]), int(replies[1]),
-                  int(replies[2]), {name: int(sent) for name, sent, _ in paths},
+    return Report(done[5] is None, int(done[3]), int(done[4]), float(done[2]), int(done[1]),
+                  int(replies[1]), int(replies[2]), {name: int(sent) for name, sent, _ in paths},
                   {name: int(ours) for name, _, ours in paths}, int(stack[1]))
