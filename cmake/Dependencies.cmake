@@ -9,6 +9,7 @@
 #   RocksDB::rocksdb-shared        librocksdb-dev
 #   absl::status, absl::strings... libabsl-dev
 #   PkgConfig::lz4                 liblz4-dev
+#   PkgConfig::zstd                libzstd-dev
 #   PkgConfig::isal                libisal-dev     (#include <isa-l/erasure_code.h>)
 #   PkgConfig::sodium              libsodium-dev
 #   roaring::roaring               libroaring-dev  (<roaring/roaring64map.hh>: ::Roaring64Map,
@@ -36,7 +37,7 @@ find_package(nlohmann_json CONFIG REQUIRED)
 
 # The prefix keeps the cached results away from the variables of RocksDB's own
 # Findlz4.cmake, which would take them for its own when CMake runs again.
-foreach(name lz4 isal sodium)
+foreach(name lz4 isal sodium zstd)
   pkg_check_modules(dumpcast_${name} REQUIRED IMPORTED_TARGET lib${name})
   add_library(PkgConfig::${name} ALIAS PkgConfig::dumpcast_${name})
 endforeach()

@@ -6,9 +6,10 @@
  * struct dcast_rim; nothing here allocates, sleeps, locks or looks at a clock. The same
  * source runs in the kernel at panic, in dumpcast-send and in the simulation.
  *
- * Context: one caller at a time per struct dcast_sender; any context, also panic with
- * interrupts off. All memory is the caller's and fixed: sizeof(struct dcast_sender) plus
- * one scratch area of dcast_sender_scratch_bytes(config).
+ * Context: one caller at a time per struct dcast_sender, but for dcast_sender_help(), which
+ * other processors may call meanwhile; any context, also panic with interrupts off. All memory
+ * is the caller's and fixed: sizeof(struct dcast_sender) plus one scratch area of
+ * dcast_sender_scratch_bytes(config).
  */
 #ifndef DUMPCAST_KMOD_CORE_DCAST_SENDER_H
 #define DUMPCAST_KMOD_CORE_DCAST_SENDER_H
@@ -17,6 +18,7 @@
 #include "protos/wire/dumpcast_wire.h"
 
 #define DCAST_CLASS_EXCLUDED 0 /* as a page's class: not dumped at this dump level */
+#define DCAST_MAX_HELPERS    16
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,7 +26,11 @@ extern "C" {
 
 enum dcast_path_mode { DCAST_MIRROR = 0, DCAST_STRIPE = 1 };
 
-/* What the engine asks of the world. ctx is handed back untouched. */
+/*
+ * What the engine asks of the world. ctx is handed back untouched. With helpers,
+ * window_classes(), read_page(), compress() and clock_ns() are called on several processors
+ * at once.
+ */
 struct dcast_rim {
 	void *ctx;
 	/*
@@ -40,8 +46,13 @@ struct dcast_rim {
 	 * 0, or negative: the chunk is then sent as zeros.
 	 */
 	int (*read_stream)(void *ctx, unsigned int stream, __u64 offset, void *dst, __u32 len);
-	/* LZ4 block format. Bytes written, or 0 when the result would not fit into cap. */
-	__u32 (*compress)(void *ctx, const void *src, __u32 len, void *dst, __u32 cap);
+	/*
+	 * LZ4 block format or a zstd frame, by codec; only those that config.codecs has are asked for.
+	 * Bytes written, or 0 when the result would not fit into cap. encoder: 0 for who calls step(),
+	 * else that of dcast_sender_help(); each may have a workspace of its own.
+	 */
+	__u32 (*compress)(void *ctx, unsigned int encoder, enum dcast_codec codec, const void *src,
+			  __u32 len, void *dst, __u32 cap);
 	/*
 	 * A buffer for one packet (96 + symbol_size bytes, 8-byte aligned) on a path, or
 	 * NULL when the path cannot take one now. Every buffer is handed to tx_put() before
@@ -54,6 +65,11 @@ struct dcast_rim {
 	int (*path_up)(void *ctx, unsigned int path);
 	/* The host's clock for heartbeats, ns since 1970. May be NULL: then they carry 0. */
 	__u64 (*unix_ns)(void *ctx);
+	/*
+	 * A clock that goes on within a step, ns. May be NULL: nothing can be measured then, and of
+	 * several codecs LZ4 is used, or else the strongest.
+	 */
+	__u64 (*clock_ns)(void *ctx);
 };
 
 struct dcast_config {
@@ -71,6 +87,12 @@ struct dcast_config {
 	__u8 dump_level;
 	__u8 commits_wanted; /* 0: default: 2, or every relay known when fewer */
 	__u8 slots;	     /* blocks interleaved, 1..16 */
+	__u8 helpers;	     /* processors that encode beside who calls step(), 0..16 */
+	/*
+	 * Bit c: enum dcast_codec c may be used. Of several, whichever makes the dump shortest as
+	 * measured while it runs. A block that none makes smaller leaves as it is.
+	 */
+	__u8 codecs;
 	/*
 	 * Parity of the first pass with a way back, in percent of the data symbols, spread over the
 	 * blocks of 8 and more symbols so that the sum is right; NAKs cover the smaller ones.
@@ -107,6 +129,9 @@ struct dcast_stats {
 	__u64 skipped[DCAST_MAX_PATHS]; /* symbols not sent since the path was stalled */
 	__u64 blocks, raw_bytes, encoded_bytes, parity_symbols, repeat_symbols;
 	__u64 zero_pages, unreadable_pages, empties;
+	__u64 helped_blocks; /* of blocks: encoded by helpers */
+	__u64 helpers_lost;  /* helpers that took a block and did not bring it */
+	__u64 codec_blocks[3], codec_raw_bytes[3], codec_encoded_bytes[3]; /* by enum dcast_codec */
 	__u64 naks, nak_entries, nak_dropped;
 	__u64 rx_bad_mac, rx_bad_format, rx_foreign, rx_replayed, relay_table_full;
 };
@@ -157,6 +182,14 @@ void dcast_sender_continue(struct dcast_sender *s, __u64 now_ns);
  * dcast_sender_wake_ns() or before a path or packet buffer becomes free.
  */
 unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns);
+
+/*
+ * Encodes one block that waits for it, if there is one; returns whether there was. Between
+ * dcast_sender_begin() and DCAST_PHASE_DONE, or later: it may be called at any time then, on other processors, by one
+ * caller for each helper 1..config.helpers. Touches the slot that it takes and its own scratch, no
+ * lock, and waits for nobody; nobody waits for it: a block that does not come is encoded by another.
+ */
+int dcast_sender_help(struct dcast_sender *s, unsigned int helper);
 
 /*
  * When step() wants to be called again at the latest, ns on the caller's clock: at once when it is

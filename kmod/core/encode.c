@@ -27,10 +27,10 @@ __u64 dcast_stream_chunks(const struct dcast_sender *s, unsigned int stream)
 }
 
 /*
- * Pages of one class of a window into s->raw. Bytes, with the bitmaps in hdr.
+ * Pages of one class of a window into raw. Bytes, with the bitmaps in hdr.
  * Context: any, also panic with interrupts off; must not allocate; reads cannot fault.
  */
-static __u32 dcast_gather_pages(struct dcast_sender *s, unsigned int block_class, __u64 window,
+static __u32 dcast_gather_pages(const struct dcast_sender *s, struct dcast_slot *slot, __u8 *raw,
 				struct dcast_block_hdr *hdr)
 {
 	const unsigned int shift = s->config.page_shift;
@@ -39,36 +39,35 @@ static __u32 dcast_gather_pages(struct dcast_sender *s, unsigned int block_class
 	__u8 cls[DCAST_MAX_WINDOW_PAGES] = { 0 };
 	__u32 len = 0;
 
-	s->rim.window_classes(s->rim.ctx, window, cls);
+	s->rim.window_classes(s->rim.ctx, slot->number, cls);
 	for (i = 0; i < s->window_pages; i++) {
-		const __u64 pfn = window * s->window_pages + i;
+		const __u64 pfn = slot->number * s->window_pages + i;
 
-		if (s->continues ? cls[i] == DCAST_CLASS_EXCLUDED : cls[i] != block_class)
+		if (s->continues ? cls[i] == DCAST_CLASS_EXCLUDED : cls[i] != slot->block_class)
 			continue;
 		present |= 1u << i;
-		if (s->rim.read_page(s->rim.ctx, pfn, s->raw + len) < 0) {
+		if (s->rim.read_page(s->rim.ctx, pfn, raw + len) < 0)
 			unreadable |= 1u << i;
-			s->stats.unreadable_pages++;
-		} else if (dcast_is_zero(s->raw + len, page_bytes)) {
+		else if (dcast_is_zero(raw + len, page_bytes))
 			zero |= 1u << i;
-			s->stats.zero_pages++;
-		} else {
+		else
 			len += page_bytes;
-		}
 	}
 	hdr->page_shift = (__u8)shift;
 	hdr->present = dcast_to_le16((__u16)present);
 	hdr->zero = dcast_to_le16((__u16)zero);
 	hdr->unreadable = dcast_to_le16((__u16)unreadable);
+	slot->zero_pages = (__u8)dcast_popcount(zero);
+	slot->unreadable_pages = (__u8)dcast_popcount(unreadable);
 	return len;
 }
 
 /*
- * Bytes of a class 0 chunk into s->raw; how many.
+ * Bytes of a class 0 chunk into raw; how many.
  * Context: any, also panic with interrupts off; must not allocate.
  */
-static __u32 dcast_gather_stream(struct dcast_sender *s, __u64 number,
-				 const struct dcast_presence *bits)
+static __u32 dcast_gather_stream(const struct dcast_sender *s, __u64 number,
+				 const struct dcast_presence *bits, __u8 *raw)
 {
 	const unsigned int stream = (unsigned int)(number >> DCAST_STREAM_SHIFT);
 	const __u64 offset = (number & ((1ull << DCAST_STREAM_SHIFT) - 1)) << DCAST_WINDOW_SHIFT;
@@ -77,47 +76,58 @@ static __u32 dcast_gather_stream(struct dcast_sender *s, __u64 number,
 
 	switch (stream) {
 	case DCAST_STREAM_META:
-		memcpy(s->raw, (const __u8 *)&s->meta + offset, len);
+		memcpy(raw, (const __u8 *)&s->meta + offset, len);
 		return len;
 	case DCAST_STREAM_MEMMAP:
-		memcpy(s->raw, (const __u8 *)s->ranges + offset, len);
+		memcpy(raw, (const __u8 *)s->ranges + offset, len);
 		return len;
 	case DCAST_STREAM_PRESENCE:
-		memcpy(s->raw, bits, sizeof(*bits));
+		memcpy(raw, bits, sizeof(*bits));
 		return sizeof(*bits);
 	default:
-		if (s->rim.read_stream(s->rim.ctx, stream, offset, s->raw, len) < 0)
-			memset(s->raw, 0, len);
+		if (s->rim.read_stream(s->rim.ctx, stream, offset, raw, len) < 0)
+			memset(raw, 0, len);
 		return len;
 	}
 }
 
 /* Context: any, also panic with interrupts off; must not allocate; reads cannot fault. */
-int dcast_encode_block(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
-		       __u64 number, const struct dcast_presence *bits)
+void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder,
+			struct dcast_slot *slot, const struct dcast_presence *bits)
 {
+	const __u64 began = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) : 0;
+	__u8 *payload = slot->data + sizeof(struct dcast_block_hdr);
+	/* What is not to be compressed is read to where it leaves from. */
+	__u8 *raw = slot->codec == DCAST_CODEC_NONE ? payload : s->encoders[encoder].raw;
 	struct dcast_block_hdr hdr;
-	__u8 *payload = slot->data + sizeof(hdr);
 	__u32 raw_len, len = 0, cap, k;
 
 	memset(&hdr, 0, sizeof(hdr));
 	hdr.hdr_len = sizeof(hdr);
-	if (block_class) {
-		raw_len = dcast_gather_pages(s, block_class, number, &hdr);
-		if (!hdr.present)
-			return 1;
+	slot->encoder = (__u8)encoder;
+	slot->empty = 0;
+	slot->zero_pages = 0;
+	slot->unreadable_pages = 0;
+	if (slot->block_class) {
+		raw_len = dcast_gather_pages(s, slot, raw, &hdr);
+		if (!hdr.present) {
+			slot->empty = 1;
+			return;
+		}
 	} else {
-		raw_len = dcast_gather_stream(s, number, bits);
+		raw_len = dcast_gather_stream(s, slot->number, bits, raw);
 	}
 	hdr.raw_len = dcast_to_le32(raw_len);
-	hdr.codec = DCAST_CODEC_NONE;
 	cap = raw_len - raw_len / 16;
-	if (raw_len && cap < raw_len && s->rim.compress)
-		len = s->rim.compress(s->rim.ctx, s->raw, raw_len, payload, cap);
+	if (slot->codec != DCAST_CODEC_NONE && cap < raw_len)
+		len = s->rim.compress(s->rim.ctx, encoder, (enum dcast_codec)slot->codec, raw,
+				      raw_len, payload, cap);
 	if (len && len <= cap) {
-		hdr.codec = DCAST_CODEC_LZ4;
+		hdr.codec = slot->codec;
 	} else {
-		memcpy(payload, s->raw, raw_len);
+		hdr.codec = DCAST_CODEC_NONE;
+		if (raw != payload)
+			memcpy(payload, raw, raw_len);
 		len = raw_len;
 	}
 	memcpy(slot->data, &hdr, sizeof(hdr));
@@ -125,16 +135,13 @@ int dcast_encode_block(struct dcast_sender *s, struct dcast_slot *slot, unsigned
 	k = (len + s->config.symbol_size - 1) / s->config.symbol_size;
 	memset(slot->data + len, 0, (__u64)k * s->config.symbol_size - len);
 
-	slot->block_class = (__u8)block_class;
-	slot->number = number;
+	slot->raw_len = raw_len;
 	slot->len = len;
 	slot->k = (__u8)k;
 	slot->m = 0;
 	slot->flags = s->dump_flags;
-	slot->lane = (__u8)dcast_block_lane(block_class, number, s->config.lanes);
-	slot->digest = dcast_block_digest(&s->config.keys, block_class, number, slot->data, len);
-	s->stats.blocks++;
-	s->stats.raw_bytes += raw_len;
-	s->stats.encoded_bytes += len;
-	return 0;
+	slot->lane = (__u8)dcast_block_lane(slot->block_class, slot->number, s->config.lanes);
+	slot->digest = dcast_block_digest(&s->config.keys, slot->block_class, slot->number,
+					  slot->data, len);
+	slot->encode_ns = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) - began : 0;
 }

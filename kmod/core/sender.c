@@ -7,15 +7,21 @@ static unsigned int dcast_busy_slots(const struct dcast_sender *s)
 {
 	unsigned int i, busy = 0;
 
-	for (i = 0; i < s->config.slots; i++)
+	for (i = 0; i < s->nr_slots; i++)
 		busy += s->slots[i].pending != 0;
 	return busy;
 }
 
-/* Nothing is on its way out. Context: any; pure. */
+/* Context: any; pure. */
+int dcast_sending(const struct dcast_sender *s)
+{
+	return s->out.kind != DCAST_OUT_NONE || s->empty_pending || dcast_busy_slots(s);
+}
+
+/* Nothing is on its way out, or will be. Context: any; pure. */
 static int dcast_idle(const struct dcast_sender *s)
 {
-	return s->out.kind == DCAST_OUT_NONE && !s->empty_pending && !dcast_busy_slots(s);
+	return !dcast_sending(s) && !dcast_jobs_open(s);
 }
 
 /* Context: any; must not allocate. */
@@ -41,8 +47,8 @@ static void dcast_pick_symbol(struct dcast_sender *s, __u64 now_ns)
 {
 	unsigned int i;
 
-	for (i = 0; i < s->config.slots; i++) {
-		const unsigned int at = (s->next_slot + i) % s->config.slots;
+	for (i = 0; i < s->nr_slots; i++) {
+		const unsigned int at = (s->next_slot + i) % s->nr_slots;
 		struct dcast_slot *slot = &s->slots[at];
 
 		if (!slot->pending)
@@ -50,7 +56,7 @@ static void dcast_pick_symbol(struct dcast_sender *s, __u64 now_ns)
 		dcast_out_begin(s, DCAST_OUT_SYMBOL, slot->lane, now_ns);
 		s->out.slot = (__u8)at;
 		s->out.index = (__u8)__builtin_ctzll(slot->pending);
-		s->next_slot = (__u8)((at + 1) % s->config.slots);
+		s->next_slot = (__u8)((at + 1) % s->nr_slots);
 		if (s->out.index >= slot->k)
 			s->stats.parity_symbols++;
 		if (slot->flags & DCAST_F_REPEAT)
@@ -103,6 +109,7 @@ static int dcast_pick(struct dcast_sender *s, __u64 now_ns)
 		dcast_pick_symbol(s, now_ns);
 	}
 	dcast_pace_spend(s, dcast_out_len(s));
+	s->codec.step_bytes += dcast_out_len(s);
 	return 1;
 }
 
@@ -124,10 +131,7 @@ static int dcast_out_done(struct dcast_sender *s)
 /* Context: any; must not allocate. */
 static void dcast_finish(struct dcast_sender *s, __u64 now_ns)
 {
-	unsigned int i;
-
-	for (i = 0; i < DCAST_MAX_SLOTS; i++)
-		s->slots[i].pending = 0;
+	dcast_jobs_drop(s);
 	s->naks.used = 0;
 	s->empty_pending = 0;
 	s->out.kind = DCAST_OUT_NONE;
@@ -251,6 +255,8 @@ static __u64 dcast_next_wake(struct dcast_sender *s, __u64 now_ns, enum dcast_fi
 		return s->announce_copies || blocked ? wake : now_ns;
 	if (fill > DCAST_FILL_WAIT && dcast_free_slot(s) && !s->empty_pending)
 		return now_ns;
+	if (!blocked && dcast_jobs_open(s)) /* made any moment */
+		return now_ns;
 	wake = s->verdict_ns < wake ? s->verdict_ns : wake;
 	at = limit ? s->begin_ns + limit : DCAST_NEVER;
 	wake = at < wake ? at : wake;
@@ -265,23 +271,33 @@ static __u64 dcast_next_wake(struct dcast_sender *s, __u64 now_ns, enum dcast_fi
 	return at < wake ? at : wake;
 }
 
+/* Context: any. */
+static __u64 dcast_clock(const struct dcast_sender *s)
+{
+	return s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) : 0;
+}
+
 /* Context: any, also panic with interrupts off; bounded; must not allocate or sleep. */
 unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns)
 {
 	unsigned int limit = DCAST_STEP_PACKETS, sent = 0;
 	enum dcast_fill fill;
-	int blocked = 0;
+	int blocked = 0, held = 0;
+	__u64 began;
 
 	dcast_timers(s, now_ns);
 	fill = dcast_fill(s, now_ns);
+	began = dcast_clock(s);
 	/* While slots are still being filled, one round of symbols keeps them interleaved. */
 	if (fill > DCAST_FILL_WAIT && dcast_free_slot(s))
 		limit = (dcast_busy_slots(s) + 1) * s->config.paths;
 	if (limit > DCAST_STEP_PACKETS)
 		limit = DCAST_STEP_PACKETS;
 	while (sent + s->config.paths <= limit) {
-		if (s->out.kind == DCAST_OUT_NONE && !dcast_pick(s, now_ns))
+		if (s->out.kind == DCAST_OUT_NONE && !dcast_pick(s, now_ns)) {
+			held = dcast_sending(s); /* by its pace */
 			break;
+		}
 		if (!dcast_out_serve(s, now_ns, &sent)) {
 			blocked = 1;
 			break;
@@ -289,6 +305,7 @@ unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns)
 		if (dcast_out_done(s) && fill != DCAST_FILL_NONE)
 			break;
 	}
+	dcast_codec_stepped(s, now_ns, dcast_clock(s) - began, blocked || held);
 	s->wake_ns = dcast_next_wake(s, now_ns, fill, blocked);
 	return sent;
 }

@@ -6,6 +6,8 @@
  *   setup.c     configuration, scratch, questions
  *   sender.c    phases, timers, step()
  *   fill.c      the next block: NAK answer or walk
+ *   jobs.c      blocks that are asked for, taken by some processor, and made
+ *   codec.c     which codec makes the dump shortest
  *   walk.c      which block is next; presence slices
  *   encode.c    one block into one slot
  *   fec.c       parity symbols
@@ -27,7 +29,8 @@
 extern "C" {
 #endif
 
-#define DCAST_MAX_SLOTS	   16
+#define DCAST_MAX_SLOTS	   16 /* interleaved; as many again may be with helpers */
+#define DCAST_CODECS	   3
 #define DCAST_NAK_QUEUE	   512
 #define DCAST_STEP_PACKETS 64	/* most packets of one step() */
 #define DCAST_STEP_WINDOWS 2048 /* most windows looked at in one step() */
@@ -43,18 +46,59 @@ extern "C" {
 #define DCAST_WAY_BACK_NS     (2000 * DCAST_MS) /* relays known, silent since: still expected */
 #define DCAST_BLIND_LINGER_NS (1000 * DCAST_MS) /* END unanswered: on to the next pass */
 #define DCAST_PACE_AGE_NS     (5000 * DCAST_MS) /* a relay silent that long has no say */
+#define DCAST_HELP_NS	      (200 * DCAST_MS)	/* a helper that has not made its block is lost */
 
-/* A block that is being sent. */
+/* Whose a slot is. Only who calls step() leaves IDLE and MADE; others turn ASKED to TAKEN to MADE. */
+enum dcast_slot_state {
+	DCAST_SLOT_IDLE,  /* free, or its symbols are being sent */
+	DCAST_SLOT_ASKED, /* a block is wanted: number, block_class and codec are set */
+	DCAST_SLOT_TAKEN, /* some processor encodes it */
+	DCAST_SLOT_MADE,
+};
+
+/* A block that is being encoded or sent. */
 struct dcast_slot {
-	__u8 *data; /* scratch: encoding, zero-padded to whole symbols */
+	__u32 state; /* enum dcast_slot_state, atomic */
+	__u8 *data;  /* scratch: encoding, zero-padded to whole symbols */
 	__u64 number;
 	__u64 digest;
-	__u64 pending; /* bit i: symbol i is still to be sent; 0: the slot is free */
-	__u32 len;     /* encoded bytes */
+	__u64 pending;	/* bit i: symbol i is still to be sent; 0: none */
+	__u64 taken_ns; /* since when TAKEN was seen, 0: not yet */
+	__u64 encode_ns;
+	__u32 len; /* encoded bytes */
+	__u32 raw_len;
 	__u8 block_class;
 	__u8 k, m;
 	__u8 lane;
 	__u8 flags;
+	__u8 codec;	  /* asked for; used, once it is made */
+	__u8 named;	  /* presence names it */
+	__u8 empty;	  /* made, and there are no pages */
+	__u8 zero_pages, unreadable_pages;
+	__u8 encoder;	  /* who made it */
+	__u8 lost;	  /* given up: what comes is not used */
+	__u8 again;	  /* lost, and to be asked of another */
+};
+
+/* One processor's own. */
+struct dcast_encoder {
+	__u8 *raw; /* scratch: one window */
+};
+
+/* What a codec has cost so far; halved now and then, so that it follows what memory holds. */
+struct dcast_codec_cost {
+	__u64 raw, encoded, ns;
+};
+
+struct dcast_codec_state {
+	struct dcast_codec_cost cost[DCAST_CODECS];
+	__u64 step_bytes;		   /* of this step's packets, on one path */
+	__u64 sent_bytes, sent_ns;	   /* what handing packets over costs, on all paths */
+	__u64 window_ns, window_bytes;	   /* when the present window of time began, and sent before it */
+	__u64 stepped_ns, blocked_ns;	   /* last step; how long of the window nothing could leave */
+	__u32 wire_ns_kib;		   /* what the network takes for a KiB; 0: more than was sent */
+	__u8 blocked;			   /* since the last step */
+	__u8 turn;			   /* blocks until each codec is tried again */
 };
 
 struct dcast_path_state {
@@ -141,8 +185,10 @@ struct dcast_sender {
 	struct dcast_stats stats;
 
 	/* Scratch. */
-	struct dcast_slot slots[DCAST_MAX_SLOTS];
-	__u8 *raw;    /* one window */
+	struct dcast_slot slots[DCAST_MAX_SLOTS + DCAST_MAX_HELPERS];
+	__u8 nr_slots;
+	struct dcast_encoder encoders[1 + DCAST_MAX_HELPERS];
+	struct dcast_codec_state codec;
 	__u8 *parity; /* one symbol */
 	__u64 *fec_planes;
 	struct dcast_presence_job walk_presence, nak_presence;
@@ -218,6 +264,10 @@ void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned i
 /* Inverse of x (1..63) in GF(2^8) with polynomial 0x11d. */
 __u8 dcast_fec_inverse(unsigned int x);
 
+/* ---- sender.c ---- */
+/* A packet is on its way out, or there are more to come from what is encoded. */
+int dcast_sending(const struct dcast_sender *s);
+
 /* ---- fill.c ---- */
 enum dcast_fill {
 	DCAST_FILL_NONE,  /* there is nothing to send */
@@ -227,15 +277,43 @@ enum dcast_fill {
 };
 /* At most one block into a free slot. */
 enum dcast_fill dcast_fill(struct dcast_sender *s, __u64 now_ns);
-struct dcast_slot *dcast_free_slot(struct dcast_sender *s);
 /* The walk has nothing more, or the relays want no more than the log. */
 int dcast_walk_over(const struct dcast_sender *s);
 
 /* ---- encode.c ---- */
-/* 0, or 1 when the block has no pages (class 1..3 only). bits: for PRESENCE chunks. */
-int dcast_encode_block(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
-		       __u64 number, const struct dcast_presence *bits);
+/*
+ * The block that slot names, into slot. bits: for PRESENCE chunks. Changes nothing but the slot and
+ * the encoder's scratch.
+ */
+void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder,
+			struct dcast_slot *slot, const struct dcast_presence *bits);
 __u64 dcast_stream_chunks(const struct dcast_sender *s, unsigned int stream);
+
+/* ---- jobs.c ---- */
+struct dcast_slot *dcast_free_slot(struct dcast_sender *s);
+/* Names a block to a free slot; it is encoded by whoever takes it first. */
+void dcast_job_ask(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
+		   __u64 number, int named);
+/* The same, encoded at once; bits: for PRESENCE chunks. */
+void dcast_job_make(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
+		    __u64 number, int named, const struct dcast_presence *bits);
+/* Encodes one block that nobody has taken yet. False when there is none. */
+int dcast_job_do(struct dcast_sender *s);
+/* A slot that is made, or NULL; it is IDLE then, and counted. */
+struct dcast_slot *dcast_job_made(struct dcast_sender *s);
+/* Looks for helpers that are lost, and asks others for their blocks. */
+void dcast_jobs_review(struct dcast_sender *s, __u64 now_ns);
+/* Blocks that are still to come. */
+unsigned int dcast_jobs_open(const struct dcast_sender *s);
+/* Nobody waits for any of them any more. */
+void dcast_jobs_drop(struct dcast_sender *s);
+
+/* ---- codec.c ---- */
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s);
+/* A block was made. */
+void dcast_codec_learn(struct dcast_sender *s, const struct dcast_slot *slot);
+/* A step has ended, and its packets have left, in ns; blocked: more would have, if they could. */
+void dcast_codec_stepped(struct dcast_sender *s, __u64 now_ns, __u64 ns, int blocked);
 
 /* ---- walk.c ---- */
 enum dcast_walk_result { DCAST_WALK_DONE, DCAST_WALK_AGAIN, DCAST_WALK_BLOCK };

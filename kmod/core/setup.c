@@ -19,8 +19,8 @@ static __u32 dcast_slot_bytes(const struct dcast_config *config)
 /* Context: any; pure. */
 __u32 dcast_sender_scratch_bytes(const struct dcast_config *config)
 {
-	return config->slots * dcast_slot_bytes(config) + DCAST_WINDOW_BYTES +
-	       dcast_aligned(config->symbol_size) + DCAST_FEC_SCRATCH_BYTES +
+	return (config->slots + config->helpers) * dcast_slot_bytes(config) +
+	       (1 + config->helpers) * DCAST_WINDOW_BYTES + dcast_aligned(config->symbol_size) + DCAST_FEC_SCRATCH_BYTES +
 	       2 * dcast_aligned(sizeof(struct dcast_presence));
 }
 
@@ -37,6 +37,10 @@ static const char *dcast_config_check(const struct dcast_config *c)
 		return "page_shift: wanted 12..16 (pages of 4 KiB to 64 KiB)";
 	if (c->slots < 1 || c->slots > DCAST_MAX_SLOTS)
 		return "slots: wanted 1..16";
+	if (c->helpers > DCAST_MAX_HELPERS)
+		return "helpers: wanted 0..16";
+	if (!c->codecs || c->codecs >> DCAST_CODECS)
+		return "codecs: wanted 1..7, a bit for each of none, LZ4, zstd";
 	if (c->symbol_size < DCAST_MIN_SYMBOL_BYTES || c->symbol_size > DCAST_MAX_SYMBOL_BYTES ||
 	    c->symbol_size % 8)
 		return "symbol_size: wanted a multiple of 8 in 1088..8840 (MTU - 48 - 96 for IPv6)";
@@ -62,12 +66,15 @@ int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 	memset(s, 0, sizeof(*s));
 	s->config = *config;
 	s->rim = *rim;
-	for (i = 0; i < config->slots; i++) {
+	s->nr_slots = (__u8)(config->slots + config->helpers);
+	for (i = 0; i < s->nr_slots; i++) {
 		s->slots[i].data = at;
 		at += dcast_slot_bytes(config);
 	}
-	s->raw = at;
-	at += DCAST_WINDOW_BYTES;
+	for (i = 0; i <= config->helpers; i++) {
+		s->encoders[i].raw = at;
+		at += DCAST_WINDOW_BYTES;
+	}
 	s->parity = at;
 	at += dcast_aligned(config->symbol_size);
 	s->fec_planes = (__u64 *)(void *)at;

@@ -2,8 +2,10 @@
 #include "store/vmcore/block_codec.h"
 
 #include <lz4.h>
+#include <zstd.h>
 
 #include <cstring>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -17,6 +19,10 @@ absl::Status Malformed(std::string_view what) {
   return absl::DataLossError(
       absl::StrCat("block encoding: ", absl::string_view(what.data(), what.size())));
 }
+
+struct FreeContext {
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+};
 
 absl::Status CheckBitmaps(const BlockHeader& header, unsigned page_shift) {
   const unsigned pages = DCAST_WINDOW_BYTES >> page_shift;
@@ -122,13 +128,24 @@ absl::StatusOr<DecodedBlock> DecodeBlock(uint8_t block_class, unsigned page_shif
       }
       return block;
     }
-    case DCAST_CODEC_ZSTD:
-      return absl::UnimplementedError(
-          "block encoding: codec 2 (zstd): this build reads none (0) and lz4 (1)");
+    case DCAST_CODEC_ZSTD: {
+      thread_local const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
+      if (context == nullptr) return absl::ResourceExhaustedError("no memory for zstd");
+      block.raw.resize(header->raw_len);
+      const size_t got = ZSTD_decompressDCtx(context.get(), block.raw.data(), block.raw.size(),
+                                             payload.data(), payload.size());
+      if (ZSTD_isError(got) || got != header->raw_len) {
+        return Malformed(absl::StrFormat(
+            "zstd gave %s of %d bytes: raw_len says %d",
+            ZSTD_isError(got) ? ZSTD_getErrorName(got) : absl::StrCat(got, " bytes").c_str(),
+            payload.size(), header->raw_len));
+      }
+      return block;
+    }
     default:
       return absl::UnimplementedError(absl::StrFormat(
-          "block encoding: codec %d is unknown: this build reads none (0) and lz4 (1); a newer one "
-          "may read it",
+          "block encoding: codec %d is unknown: this build reads none (0), lz4 (1) and zstd (2); a "
+          "newer one may read it",
           header->codec));
   }
 }

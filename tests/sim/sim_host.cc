@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_host.h"
 
-#include <lz4.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "gtest/gtest.h"
+#include "kmod/core/send/compress.h"
 
 namespace dumpcast {
 namespace {
@@ -116,11 +115,9 @@ struct SimRim {
     std::memcpy(dst, bytes.data() + offset, len);
     return 0;
   }
-  static __u32 Compress(void* ctx, const void* src, __u32 len, void* dst, __u32 cap) {
-    if (!Host(ctx).options_.compress) return 0;
-    const int n = LZ4_compress_default(static_cast<const char*>(src), static_cast<char*>(dst),
-                                       static_cast<int>(len), static_cast<int>(cap));
-    return n > 0 ? static_cast<__u32>(n) : 0;
+  static __u32 Compress(void*, unsigned, dcast_codec codec, const void* src, __u32 len, void* dst,
+                        __u32 cap) {
+    return CompressBlock(codec, src, len, dst, cap);
   }
   static void* TxGet(void* ctx, unsigned path) {
     SimHost& host = Host(ctx);
@@ -180,6 +177,8 @@ void SimHost::Arm() {
   config.dump_level = 31;
   config.commits_wanted = options_.commits_wanted;
   config.slots = options_.slots;
+  config.helpers = options_.helpers;
+  config.codecs = options_.codecs;
   config.parity_percent = options_.parity_percent;
   config.parity_percent_blind = 20;
   config.heartbeat_ms = 200;
@@ -190,7 +189,7 @@ void SimHost::Arm() {
   std::strcpy(config.release, "6.1.0-sim");
   const dcast_rim rim = {
       this,          SimRim::WindowClasses, SimRim::ReadPage, SimRim::ReadStream, SimRim::Compress,
-      SimRim::TxGet, SimRim::TxPut,         SimRim::PathUp,   SimRim::UnixNs};
+      SimRim::TxGet, SimRim::TxPut,         SimRim::PathUp,   SimRim::UnixNs,     nullptr};
   const size_t scratch_bytes = dcast_sender_scratch_bytes(&config);
   size_t room = scratch_bytes + 64;
   scratch_.resize(room);
@@ -233,8 +232,11 @@ void SimHost::Wake(TimeNs when) {
 void SimHost::Step() {
   wake_ns_ = kNever;
   // A bounded burst at one instant, then the devices have to drain.
-  for (int i = 0; i < 64; ++i)
+  for (int i = 0; i < 64; ++i) {
+    for (unsigned helper = 1; helper <= options_.helpers; ++helper)
+      if (SplitMix(options_.origin + ++turns_) & 1) dcast_sender_help(sender_.get(), helper);
     if (dcast_sender_step(sender_.get(), clock_->now()) == 0) break;
+  }
   const TimeNs now = clock_->now();
   const TimeNs wanted = dcast_sender_wake_ns(sender_.get());
   if (wanted > now) {

@@ -55,7 +55,8 @@ struct SimHostOptions {
   uint8_t slots = 8;
   uint8_t parity_percent = 4;
   TimeNs linger_ns = 5 * kSecond;
-  bool compress = true;
+  uint8_t helpers = 0;
+  uint8_t codecs = 1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4;
 };
 
 class SimHost {
@@ -99,6 +100,7 @@ class SimHost {
   std::array<bool, DCAST_MAX_PATHS> path_up_;
   std::map<unsigned, std::string> streams_;
   uint64_t reads_ = 0;
+  uint64_t turns_ = 0;  // of helpers
   TimeNs wake_ns_ = kNever;  // of the event that is queued
   uint64_t wake_number_ = 0;
   bool alive_ = true;

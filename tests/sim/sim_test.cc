@@ -48,7 +48,9 @@ WorldOptions Varied(uint64_t seed) {
   o.host.symbol_size = dice.Chance(0.2) ? 8840 : dice.Chance(0.5) ? 1352 : 1088;
   o.host.slots = 1 + static_cast<uint8_t>(dice.Below(16));
   o.host.parity_percent = static_cast<uint8_t>(dice.Below(3) * 5);
-  o.host.compress = dice.Chance(0.7);
+  // None, one of them, or whichever is the best; some of it on other processors.
+  o.host.codecs = 1 + static_cast<uint8_t>(dice.Below(7));
+  if (dice.Chance(0.3)) o.host.helpers = 1 + static_cast<uint8_t>(dice.Below(DCAST_MAX_HELPERS));
   return o;
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "kmod/core/send/replay.h"
 
-#include <lz4.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -12,6 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
+#include "kmod/core/send/compress.h"
 
 namespace dumpcast {
 namespace {
@@ -62,10 +63,9 @@ struct Replay::Rim {
     std::memcpy(dst, text.data() + offset, len);
     return 0;
   }
-  static __u32 Compress(void*, const void* src, __u32 len, void* dst, __u32 cap) {
-    const int n = LZ4_compress_default(static_cast<const char*>(src), static_cast<char*>(dst),
-                                       static_cast<int>(len), static_cast<int>(cap));
-    return n > 0 ? static_cast<__u32>(n) : 0;
+  static __u32 Compress(void*, unsigned, dcast_codec codec, const void* src, __u32 len, void* dst,
+                        __u32 cap) {
+    return CompressBlock(codec, src, len, dst, cap);
   }
   static void* TxGet(void* ctx, unsigned path) { return (*Self(ctx).paths_)[path]->Get(); }
   static void TxPut(void* ctx, unsigned path, void*, __u32 len, unsigned lane) {
@@ -73,6 +73,7 @@ struct Replay::Rim {
   }
   static int PathUp(void* ctx, unsigned path) { return Self(ctx).up_[path]; }
   static __u64 UnixNs(void*) { return Now(CLOCK_REALTIME); }
+  static __u64 ClockNs(void*) { return Now(CLOCK_MONOTONIC); }
 };
 
 absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
@@ -87,7 +88,8 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   config.memory_bytes = source->memory_bytes();
   const dcast_rim rim = {replay.get(),    Rim::WindowClasses, Rim::ReadPage,
                          Rim::ReadStream, Rim::Compress,      Rim::TxGet,
-                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs};
+                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs,
+                         Rim::ClockNs};
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =
       std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/core/fake_host.h"
 
-#include <lz4.h>
-
 #include <algorithm>
 #include <cstring>
 #include <random>
 
 #include "gtest/gtest.h"
+#include "kmod/core/send/compress.h"
 
 namespace dumpcast {
 
@@ -30,10 +29,12 @@ struct FakeRim {
     std::memcpy(dst, text.data() + offset, len);
     return 0;
   }
-  static __u32 Compress(void*, const void* src, __u32 len, void* dst, __u32 cap) {
-    const int n = LZ4_compress_default(static_cast<const char*>(src), static_cast<char*>(dst),
-                                       static_cast<int>(len), static_cast<int>(cap));
-    return n > 0 ? static_cast<__u32>(n) : 0;
+  static __u32 Compress(void* ctx, unsigned encoder, dcast_codec codec, const void* src, __u32 len,
+                        void* dst, __u32 cap) {
+    const FakeHost& host = Host(ctx);
+    EXPECT_LE(encoder, host.config.helpers);
+    EXPECT_TRUE(host.config.codecs >> codec & 1);
+    return CompressBlock(codec, src, len, dst, cap);
   }
   static void* TxGet(void* ctx, unsigned path) {
     FakeHost& host = Host(ctx);
@@ -90,7 +91,8 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
          FakeRim::TxGet,
          FakeRim::TxPut,
          FakeRim::PathUp,
-         FakeRim::UnixNs};
+         FakeRim::UnixNs,
+         nullptr};
 }
 
 dcast_config FakeHost::DefaultConfig() {
@@ -110,6 +112,7 @@ dcast_config FakeHost::DefaultConfig() {
   c.page_shift = 12;
   c.dump_level = 31;
   c.slots = 8;
+  c.codecs = 1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4;
   c.parity_percent = 4;
   c.parity_percent_blind = 20;
   c.heartbeat_ms = 1000;
@@ -139,7 +142,10 @@ void FakeHost::Begin(uint8_t flags) {
 bool FakeHost::Run(const std::function<bool()>& done, uint64_t limit_ns) {
   const uint64_t limit = now_ns + limit_ns;
   int idle = 0;
+  uint64_t turn = 0;
   while (!done()) {
+    for (unsigned helper = 1; helper <= config.helpers; ++helper)
+      if (++turn % 3 != 0) dcast_sender_help(sender.get(), helper);
     const unsigned sent = dcast_sender_step(sender.get(), now_ns);
     EXPECT_LE(sent, 64u);
     if (done()) return true;

@@ -4,6 +4,7 @@
 #ifndef DUMPCAST_TESTS_UNIT_CORE_FAKE_HOST_H_
 #define DUMPCAST_TESTS_UNIT_CORE_FAKE_HOST_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -40,7 +41,7 @@ class FakeHost {
 
   void Init();  // with `config`
   void Begin(uint8_t flags = 0);
-  // Steps and moves the clock until `done` or `limit_ns` passed. False at the limit.
+  // Steps, with what helpers there are in between, and moves the clock until `done` or `limit_ns` passed. False at the limit.
   bool Run(const std::function<bool()>& done, uint64_t limit_ns = 100'000'000'000);
   bool RunToPhase(dcast_phase phase, uint64_t limit_ns = 100'000'000'000);
 
@@ -72,7 +73,7 @@ class FakeHost {
   std::vector<bool> path_blocked = std::vector<bool>(DCAST_MAX_PATHS, false);
   std::function<void(const SentPacket&)> on_packet;
   bool keep_packets = true;
-  uint64_t read_page_calls = 0;
+  std::atomic<uint64_t> read_page_calls = 0;
   bool change_on_read = false;  // every read of a page differs: memory under DMA
 
  private:

@@ -220,7 +220,7 @@ TEST(Encode, RepeatedEncodingOfUnchangedMemoryHasTheSameDigest) {
 TEST(Encode, LargestPagesAndBlocksFit) {
   FakeHost host({{0, 4 * kMiB}});
   for (auto& [pfn, cls] : host.class_override) cls = 2;
-  host.rim.compress = nullptr;
+  host.config.codecs = 1 << DCAST_CODEC_NONE;
   host.config.symbol_size = DCAST_MIN_SYMBOL_BYTES;
   host.Init();
   host.Begin();

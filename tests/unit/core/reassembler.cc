@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isa-l/erasure_code.h>
 #include <lz4.h>
+#include <zstd.h>
 
 #include <cstring>
 
@@ -74,6 +75,9 @@ std::vector<uint8_t> Reassembler::Raw(const Block& block) {
     EXPECT_EQ(LZ4_decompress_safe(src, reinterpret_cast<char*>(raw.data()), static_cast<int>(len),
                                   static_cast<int>(raw.size())),
               static_cast<int>(raw.size()));
+    EXPECT_LE(len, raw.size() - raw.size() / 16);
+  } else if (hdr.codec == DCAST_CODEC_ZSTD) {
+    EXPECT_EQ(ZSTD_decompress(raw.data(), raw.size(), src, len), raw.size());
     EXPECT_LE(len, raw.size() - raw.size() / 16);
   } else {
     EXPECT_EQ(len, raw.size());

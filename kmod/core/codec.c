@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Which codec makes the dump shortest. Three things take their time for each KiB of memory:
+ * encoding it, which every processor can do; handing its packets over, which one does; and
+ * the network. What each costs is measured while the dump runs, and the codec is used for which the
+ * slowest of the three is the fastest.
+ */
+#include "kmod/core/sender_internal.h"
+
+#define DCAST_CODEC_SAMPLE  (128u << 10) /* raw bytes before a codec's cost is believed */
+#define DCAST_CODEC_FORGET  (8u << 20)	 /* raw bytes, at which what was measured is halved */
+#define DCAST_CODEC_TURNS   128		 /* blocks, of which each other codec gets one */
+#define DCAST_CODEC_WINDOW  (20 * DCAST_MS)
+#define DCAST_CODEC_FAIR_NS (50 * DCAST_MS) /* a step that took longer was not the work's */
+
+/* ns for a KiB of memory that is encoded by codec c. Context: any; pure. */
+static __u64 dcast_codec_time(const struct dcast_sender *s, unsigned int c)
+{
+	const struct dcast_codec_state *state = &s->codec;
+	const struct dcast_codec_cost *cost = &state->cost[c];
+	const __u64 lost = s->stats.helpers_lost;
+	const __u64 processors = 1 + (lost < s->config.helpers ? s->config.helpers - lost : 0);
+	const __u64 encode = cost->ns * 1024 / cost->raw;
+	const __u64 kept = cost->encoded * 1024 / cost->raw; /* of 1024 bytes */
+	const __u64 send = state->sent_bytes ? state->sent_ns * kept / state->sent_bytes : 0;
+	__u64 wire = state->wire_ns_kib * kept / 1024, all = (encode + send) / processors;
+
+	if (s->pace.kib_s && kept * 1000000000ull / 1024 / s->pace.kib_s > wire)
+		wire = kept * 1000000000ull / 1024 / s->pace.kib_s;
+	all = send > all ? send : all;
+	return wire > all ? wire : all;
+}
+
+/* Context: any; must not allocate. */
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s)
+{
+	struct dcast_codec_state *state = &s->codec;
+	unsigned int c, first = DCAST_CODECS, best = DCAST_CODECS, other = DCAST_CODECS;
+
+	for (c = DCAST_CODECS; c-- > 0;) {
+		if (!(s->config.codecs >> c & 1))
+			continue;
+		/* Without a clock LZ4, when there is it: it costs little. */
+		if (first == DCAST_CODECS || c == DCAST_CODEC_LZ4)
+			first = c;
+		if (state->cost[c].raw < DCAST_CODEC_SAMPLE)
+			other = c;
+		else if (best == DCAST_CODECS || dcast_codec_time(s, c) < dcast_codec_time(s, best))
+			best = c;
+	}
+	if (!s->rim.clock_ns)
+		return (enum dcast_codec)first;
+	if (other != DCAST_CODECS)
+		return (enum dcast_codec)other;
+	/* Memory changes its nature on the way: what was worse may be better now. */
+	state->turn = (__u8)((state->turn + 1) % DCAST_CODEC_TURNS);
+	if (state->turn < DCAST_CODECS && s->config.codecs >> state->turn & 1)
+		return (enum dcast_codec)state->turn;
+	return (enum dcast_codec)best;
+}
+
+/* Context: any; must not allocate. */
+void dcast_codec_learn(struct dcast_sender *s, const struct dcast_slot *slot)
+{
+	struct dcast_codec_cost *cost = &s->codec.cost[slot->codec];
+
+	s->stats.codec_blocks[slot->codec]++;
+	s->stats.codec_raw_bytes[slot->codec] += slot->raw_len;
+	s->stats.codec_encoded_bytes[slot->codec] += slot->len;
+	if (!slot->block_class || slot->encode_ns > DCAST_CODEC_FAIR_NS)
+		return;
+	cost->raw += slot->raw_len;
+	cost->encoded += slot->len;
+	cost->ns += slot->encode_ns;
+	if (cost->raw < DCAST_CODEC_FORGET)
+		return;
+	cost->raw /= 2;
+	cost->encoded /= 2;
+	cost->ns /= 2;
+}
+
+/* Context: any; must not allocate. */
+void dcast_codec_stepped(struct dcast_sender *s, __u64 now_ns, __u64 ns, int blocked)
+{
+	struct dcast_codec_state *state = &s->codec;
+	const __u64 elapsed = now_ns - state->window_ns, bytes = state->step_bytes;
+
+	/* What was sent until now left in the time until now: this step's bytes are the next's. */
+	if (state->blocked)
+		state->blocked_ns += now_ns - state->stepped_ns;
+	state->stepped_ns = now_ns;
+	state->blocked = (__u8)blocked;
+	if (elapsed >= DCAST_CODEC_WINDOW) {
+		const __u64 kib_ns =
+			state->window_bytes ? elapsed * 1024 / state->window_bytes : 0;
+
+		/* Held up by the network: this is what it takes. Else it takes at least as much. */
+		if (kib_ns && (state->blocked_ns > elapsed / 2 || kib_ns < state->wire_ns_kib))
+			state->wire_ns_kib = kib_ns < 0xffffffffu ? (__u32)kib_ns : 0xffffffffu;
+		state->window_ns = now_ns;
+		state->window_bytes = 0;
+		state->blocked_ns = 0;
+	}
+	state->step_bytes = 0;
+	state->window_bytes += bytes;
+	if (!bytes || ns > DCAST_CODEC_FAIR_NS)
+		return;
+	state->sent_bytes += bytes;
+	state->sent_ns += ns;
+	if (state->sent_bytes < DCAST_CODEC_FORGET)
+		return;
+	state->sent_bytes /= 2;
+	state->sent_ns /= 2;
+}
