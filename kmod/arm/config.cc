@@ -32,6 +32,7 @@ constexpr std::array kNumbers = {
     NumberKey{"lanes", "lanes", 1, 64, 1},
     NumberKey{"symbol_size", "symbol_size", 0, 8840, 1},
     NumberKey{"slots", "slots", 1, 16, 1},
+    NumberKey{"helpers", "helpers", 0, 16, 1},
     NumberKey{"commits", "commits", 0, 64, 1},
     NumberKey{"parity_percent", "parity_percent", 0, 100, 1},
     NumberKey{"parity_percent_blind", "parity_percent_blind", 0, 100, 1},
@@ -40,6 +41,17 @@ constexpr std::array kNumbers = {
     NumberKey{"linger_ms", "linger_ms", 0, 3600000, 1},
     NumberKey{"time_limit_s", "time_limit_s", 0, 604800, 1},
     NumberKey{"ring_kib", "ring_kib", 64, 65536, 1},
+};
+
+// A word of a few that goes to a configfs attribute of the same name.
+struct WordKey {
+  absl::string_view key;
+  std::array<absl::string_view, 4> words;  // empty: fewer
+};
+
+constexpr std::array kWords = {
+    WordKey{"mode", {"mirror", "stripe"}},
+    WordKey{"codec", {"auto", "none", "lz4", "zstd"}},
 };
 
 constexpr std::array kPathNumbers = {
@@ -273,6 +285,21 @@ absl::Status CheckHostId(const Reader& reader, const toml::node& node, const std
 }
 
 // Fractions of a MiB are fine; the module counts KiB.
+absl::Status ReadWord(const Reader& reader, const toml::node& node, const WordKey& known,
+                      ArmConfig* config) {
+  std::string& word = config->attributes[std::string(known.key)];
+  absl::Status status = reader.String(known.key, node, &word);
+  if (!status.ok()) return status;
+  std::string wanted;
+  for (const absl::string_view one : known.words) {
+    if (one.empty()) break;
+    if (word == one) return status;
+    absl::StrAppend(&wanted, wanted.empty() ? "" : ", ", "\"", one, "\"");
+  }
+  return reader.Error(node.source(),
+                      absl::StrCat(known.key, " wants one of ", wanted, ", not \"", word, "\""));
+}
+
 absl::Status ReadRate(const Reader& reader, const toml::node& node, ArmConfig* config) {
   const auto rate = node.value<double>();
   if (!node.is_number() || !rate || !(*rate >= 0) || *rate > kMaxRateMibPerS) {
@@ -309,13 +336,8 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
     return status;
   }
   if (key == "rate_mib_s") return ReadRate(reader, node, config);
-  if (key == "mode") {
-    std::string& mode = config->attributes["mode"];
-    absl::Status status = reader.String(key, node, &mode);
-    if (!status.ok() || mode == "mirror" || mode == "stripe") return status;
-    return reader.Error(node.source(),
-                        absl::StrCat("mode wants \"mirror\" or \"stripe\", not \"", mode, "\""));
-  }
+  for (const WordKey& words : kWords)
+    if (key == words.key) return ReadWord(reader, node, words, config);
   if (FindNumber(kNumbers, key, &number)) {
     absl::Status status = reader.Number(key, node, number.low, number.high, &value);
     config->attributes[std::string(number.attribute)] = absl::StrCat(value * number.unit);
@@ -324,7 +346,7 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
   return reader.Error(toml_key.source(),
                       absl::StrCat("unknown key ", key,
                                    "; known are key_file, host_id, hostname, module, fix_kernel, "
-                                   "reboot_after_s, mode, rate_mib_s, ",
+                                   "reboot_after_s, mode, codec, rate_mib_s, ",
                                    Names(kNumbers), " and [[path]]"));
 }
 

@@ -138,7 +138,7 @@ enum dcast_fill dcast_fill(struct dcast_sender *s, __u64 now_ns)
 		dcast_jobs_review(s, now_ns);
 		made = dcast_fill_collect(s, now_ns);
 		/* Who sends encodes when there is nothing to send, or nothing leaves. */
-		if ((s->codec.blocked || !dcast_sending(s)) && dcast_job_do(s))
+		if ((s->codec.blocked || !dcast_outgoing(s)) && dcast_job_do(s))
 			made |= dcast_fill_collect(s, now_ns);
 	}
 	fill = dcast_fill_next(s, now_ns);

@@ -13,7 +13,7 @@ static unsigned int dcast_busy_slots(const struct dcast_sender *s)
 }
 
 /* Context: any; pure. */
-int dcast_sending(const struct dcast_sender *s)
+int dcast_outgoing(const struct dcast_sender *s)
 {
 	return s->out.kind != DCAST_OUT_NONE || s->empty_pending || dcast_busy_slots(s);
 }
@@ -21,7 +21,7 @@ int dcast_sending(const struct dcast_sender *s)
 /* Nothing is on its way out, or will be. Context: any; pure. */
 static int dcast_idle(const struct dcast_sender *s)
 {
-	return !dcast_sending(s) && !dcast_jobs_open(s);
+	return !dcast_outgoing(s) && !dcast_jobs_open(s);
 }
 
 /* Context: any; must not allocate. */
@@ -295,7 +295,7 @@ unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns)
 		limit = DCAST_STEP_PACKETS;
 	while (sent + s->config.paths <= limit) {
 		if (s->out.kind == DCAST_OUT_NONE && !dcast_pick(s, now_ns)) {
-			held = dcast_sending(s); /* by its pace */
+			held = dcast_outgoing(s); /* by its pace */
 			break;
 		}
 		if (!dcast_out_serve(s, now_ns, &sent)) {

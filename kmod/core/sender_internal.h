@@ -266,7 +266,7 @@ __u8 dcast_fec_inverse(unsigned int x);
 
 /* ---- sender.c ---- */
 /* A packet is on its way out, or there are more to come from what is encoded. */
-int dcast_sending(const struct dcast_sender *s);
+int dcast_outgoing(const struct dcast_sender *s);
 
 /* ---- fill.c ---- */
 enum dcast_fill {

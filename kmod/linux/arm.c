@@ -7,7 +7,6 @@
 #include "handover.h"
 #include "hot.h"
 
-#include <linux/lz4.h>
 #include <linux/module.h>
 #include <linux/mm.h>
 #include <linux/random.h>
@@ -39,10 +38,10 @@ void dcast_unhold(struct dcast_host *host, void *p, size_t bytes)
 
 /*
  * What one run of the engine needs. dumps: with room for slots, as a dump needs; else for
- * heartbeats only. NULL when memory is short.
+ * heartbeats only. helpers: that may encode for it. NULL when memory is short.
  * Context: process.
  */
-struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps)
+struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps, unsigned int helpers)
 {
 	struct dcast_run *run = dcast_hold(host, sizeof(*run));
 
@@ -53,15 +52,17 @@ struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps)
 	memcpy(run->config.dump_id, host->dump_ids[host->dump_slot], DCAST_ID_BYTES);
 	if (!dumps)
 		run->config.slots = 1;
+	run->config.helpers = helpers;
 	run->window_end = ~0ull;
 	run->scratch = dcast_hold(host, dcast_sender_scratch_bytes(&run->config));
 	if (!run->scratch)
 		goto failed;
 	if (!dumps)
 		return run;
-	run->lz4 = dcast_hold(host, LZ4_MEM_COMPRESS);
+	run->workspaces =
+		dcast_hold(host, (1 + helpers) * dcast_workspace_bytes(&run->config));
 	run->vmcoreinfo = dcast_hold(host, DCAST_VMCOREINFO_BYTES);
-	if (run->lz4 && run->vmcoreinfo)
+	if (run->workspaces && run->vmcoreinfo)
 		return run;
 failed:
 	dcast_run_free(host, run);
@@ -73,7 +74,8 @@ void dcast_run_free(struct dcast_host *host, struct dcast_run *run)
 	if (!run)
 		return;
 	dcast_unhold(host, run->vmcoreinfo, DCAST_VMCOREINFO_BYTES);
-	dcast_unhold(host, run->lz4, LZ4_MEM_COMPRESS);
+	dcast_unhold(host, run->workspaces,
+		     (1 + run->config.helpers) * dcast_workspace_bytes(&run->config));
 	dcast_unhold(host, run->scratch, dcast_sender_scratch_bytes(&run->config));
 	memzero_explicit(run, sizeof(*run)); /* keys */
 	dcast_unhold(host, run, sizeof(*run));
@@ -117,6 +119,7 @@ static void dcast_host_free(struct dcast_host *host)
 	dcast_run_free(host, host->panic);
 	for (i = 0; i < host->nr_paths; i++)
 		dcast_path_free(host, host->paths[i]);
+	dcast_helpers_free(host);
 	vfree(host->stack);
 	dcast_handover_free(host);
 	kvfree(host->map);
@@ -202,8 +205,8 @@ static int dcast_arm_buffers(struct dcast_host *host)
 	host->notes_cap = dcast_notes_bytes();
 	host->notes = dcast_hold(host, host->notes_cap);
 	host->sock_rx = dcast_hold(host, DCAST_RX_BYTES);
-	host->panic = dcast_run_alloc(host, true);
-	host->armed = dcast_run_alloc(host, false);
+	host->panic = dcast_run_alloc(host, true, host->nr_helpers);
+	host->armed = dcast_run_alloc(host, false, 0);
 	host->held_bytes += DCAST_STACK_BYTES;
 	if ((host->set.exclude_unused_vmemmap && !host->struct_pages) || !host->stack ||
 	    !host->log || !host->hot || !host->notes || !host->sock_rx || !host->panic ||
@@ -245,6 +248,8 @@ int dcast_arm(const struct dcast_settings *set)
 		goto free;
 	err = dcast_map_refresh(host);
 	if (!err)
+		err = dcast_helpers_alloc(host);
+	if (!err)
 		err = dcast_arm_buffers(host);
 	if (err)
 		goto free;
@@ -266,8 +271,9 @@ int dcast_arm(const struct dcast_settings *set)
 	/* The module stays while the panic notifier may be called. */
 	__module_get(THIS_MODULE);
 	dcast_publish(host);
-	pr_info("armed: %u paths, symbols of %u bytes, %llu KiB held for a dump\n", host->nr_paths,
-		host->set.engine.symbol_size, host->held_bytes / 1024);
+	pr_info("armed: %u paths, symbols of %u bytes, %u helpers, %llu KiB held for a dump\n",
+		host->nr_paths, host->set.engine.symbol_size, host->nr_helpers,
+		host->held_bytes / 1024);
 	return 0;
 
 free:

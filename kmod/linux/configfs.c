@@ -12,6 +12,8 @@
  *     mode                     mirror or stripe
  *     lanes symbol_size        symbol_size 0: by the paths' MTU
  *     slots                    blocks interleaved
+ *     codec                    auto, none, lz4 or zstd; auto: whichever is the fastest at the moment
+ *     helpers                  other processors that encode, at most
  *     commits                  relays that must have it all; 0: two, or all that are known
  *     parity_percent parity_percent_blind blind_passes
  *     heartbeat_ms rate_kib_s linger_ms time_limit_s
@@ -50,6 +52,8 @@ static struct dcast_settings dcast_settings = {
 		.page_shift = PAGE_SHIFT,
 		.dump_level = 31,
 		.slots = 8,
+		.helpers = 3,
+		.codecs = 1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4 | 1 << DCAST_CODEC_ZSTD,
 		.parity_percent = 4,
 		.parity_percent_blind = 25,
 		.heartbeat_ms = 5000,
@@ -151,6 +155,7 @@ DCAST_NUMBER(exclude_unused_vmemmap, exclude_unused_vmemmap, 0, 1, 1);
 DCAST_NUMBER(lanes, engine.lanes, 1, DCAST_MAX_LANES, 1);
 DCAST_NUMBER(symbol_size, engine.symbol_size, 0, DCAST_MAX_SYMBOL_BYTES, 1);
 DCAST_NUMBER(slots, engine.slots, 1, 16, 1);
+DCAST_NUMBER(helpers, engine.helpers, 0, DCAST_MAX_HELPERS, 1);
 DCAST_NUMBER(commits, engine.commits_wanted, 0, DCAST_MAX_RELAYS, 1);
 DCAST_NUMBER(parity_percent, engine.parity_percent, 0, 100, 1);
 DCAST_NUMBER(parity_percent_blind, engine.parity_percent_blind, 0, 100, 1);
@@ -219,35 +224,75 @@ static ssize_t dcast_hostname_store(struct config_item *item, const char *page, 
 }
 CONFIGFS_ATTR(dcast_, hostname);
 
-static ssize_t dcast_mode_show(struct config_item *item, char *page)
+struct dcast_word {
+	const char *name;
+	u8 value;
+};
+
+static ssize_t dcast_show_word(const struct dcast_word *words, u8 value, char *page)
 {
-	return sysfs_emit(page, "%s\n",
-			  dcast_settings.engine.mode == DCAST_STRIPE ? "stripe" : "mirror");
+	while (words->name && words->value != value)
+		words++;
+	return sysfs_emit(page, "%s\n", words->name ?: "?");
 }
 
-static ssize_t dcast_mode_store(struct config_item *item, const char *page, size_t len)
+static ssize_t dcast_store_word(const char *name, const struct dcast_word *words,
+				const char *wanted, const char *page, size_t len, u8 *out)
 {
 	ssize_t result = len;
-	u8 mode;
 
-	if (sysfs_streq(page, "mirror")) {
-		mode = DCAST_MIRROR;
-	} else if (sysfs_streq(page, "stripe")) {
-		mode = DCAST_STRIPE;
-	} else {
-		pr_err("mode: wanted mirror or stripe, got \"%.*s\"\n", (int)strcspn(page, "\n"),
-		       page);
+	while (words->name && !sysfs_streq(page, words->name))
+		words++;
+	if (!words->name) {
+		pr_err("%s: wanted %s, got \"%.*s\"\n", name, wanted,
+		       (int)strcspn(page, "\n"), page);
 		return -EINVAL;
 	}
 	mutex_lock(&dcast_config_lock);
 	if (dcast_armed)
-		result = dcast_store_busy("mode");
+		result = dcast_store_busy(name);
 	else
-		dcast_settings.engine.mode = mode;
+		*out = words->value;
 	mutex_unlock(&dcast_config_lock);
 	return result;
 }
+
+static const struct dcast_word dcast_modes[] = {
+	{ "mirror", DCAST_MIRROR }, { "stripe", DCAST_STRIPE }, {}
+};
+
+static ssize_t dcast_mode_show(struct config_item *item, char *page)
+{
+	return dcast_show_word(dcast_modes, dcast_settings.engine.mode, page);
+}
+
+static ssize_t dcast_mode_store(struct config_item *item, const char *page, size_t len)
+{
+	return dcast_store_word("mode", dcast_modes, "mirror or stripe", page, len,
+				&dcast_settings.engine.mode);
+}
 CONFIGFS_ATTR(dcast_, mode);
+
+/* As bits of the codecs that may be used. */
+static const struct dcast_word dcast_codecs[] = {
+	{ "auto", 1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4 | 1 << DCAST_CODEC_ZSTD },
+	{ "none", 1 << DCAST_CODEC_NONE },
+	{ "lz4", 1 << DCAST_CODEC_LZ4 },
+	{ "zstd", 1 << DCAST_CODEC_ZSTD },
+	{}
+};
+
+static ssize_t dcast_codec_show(struct config_item *item, char *page)
+{
+	return dcast_show_word(dcast_codecs, dcast_settings.engine.codecs, page);
+}
+
+static ssize_t dcast_codec_store(struct config_item *item, const char *page, size_t len)
+{
+	return dcast_store_word("codec", dcast_codecs, "auto, none, lz4 or zstd", page, len,
+				&dcast_settings.engine.codecs);
+}
+CONFIGFS_ATTR(dcast_, codec);
 
 /* Processors come and go while armed: allowed then, too. */
 static ssize_t dcast_crash_notes_store(struct config_item *item, const char *page, size_t len)
@@ -351,6 +396,8 @@ static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_lanes,
 	&dcast_attr_symbol_size,
 	&dcast_attr_slots,
+	&dcast_attr_codec,
+	&dcast_attr_helpers,
 	&dcast_attr_commits,
 	&dcast_attr_parity_percent,
 	&dcast_attr_parity_percent_blind,

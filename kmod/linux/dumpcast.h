@@ -10,11 +10,13 @@
  *   probe.c watchdog.c                      what stopped processors hold; what would reset us
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
+ *   helpers.c                               the other processors, which encode
  *   rim.c panic.c                           the engine's world; the panic hook
  *
  * Two contexts. "Process": may sleep, serialised by dcast_config_lock or host->lock.
  * "Panic": one processor, interrupts off, the others stopped wherever they were; must not
- * allocate, sleep, or wait for any lock without a bound. Functions say which is theirs.
+ * allocate, sleep, or wait for any lock without a bound. Functions say which is theirs. What
+ * helpers run is called "helper": panic's rules, on several processors at once.
  */
 #ifndef DUMPCAST_KMOD_LINUX_DUMPCAST_H
 #define DUMPCAST_KMOD_LINUX_DUMPCAST_H
@@ -31,6 +33,7 @@
 #include <linux/skbuff.h>
 #include <linux/types.h>
 #include <linux/wait.h>
+#include <linux/zstd.h>
 
 #include "kmod/core/dcast_sender.h"
 
@@ -51,6 +54,7 @@ struct device;
 struct elf_prstatus;
 struct virtio_device;
 struct dcast_handover;
+struct dcast_helper;
 struct dcast_hot;
 struct dcast_vmemmap;
 
@@ -188,7 +192,9 @@ struct dcast_run {
 	struct dcast_config config;
 	struct dcast_rim rim;
 	void *scratch;
-	void *lz4;
+	void *workspaces; /* of the codecs, one for each encoder */
+	size_t workspace_bytes;
+	zstd_parameters zstd;
 	const struct dcast_map *map;
 	struct dcast_meta meta;
 	const char *log;
@@ -236,6 +242,8 @@ struct dcast_host {
 
 	/* Panic. */
 	struct dcast_run *panic;
+	struct dcast_helper *helpers;
+	unsigned int nr_helpers;
 	void *stack;
 	char *log;
 	struct dcast_hot *hot;
@@ -300,6 +308,7 @@ struct dcast_out_text {
 };
 
 __printf(2, 3) void dcast_print(struct dcast_out_text *out, const char *fmt, ...);
+void dcast_print_held(struct dcast_out_text *out, const char *what, const void *p, size_t bytes);
 ssize_t dcast_text_read(void (*print)(struct dcast_out_text *out), char *buf, size_t cap);
 void dcast_status_print(struct dcast_out_text *out);
 void dcast_held_print(struct dcast_out_text *out);
@@ -307,7 +316,7 @@ void dcast_held_print(struct dcast_out_text *out);
 /* arm.c: process, under dcast_config_lock */
 int dcast_arm(const struct dcast_settings *set);
 void dcast_disarm(void);
-struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps);
+struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps, unsigned int helpers);
 void dcast_run_free(struct dcast_host *host, struct dcast_run *run);
 void *dcast_hold(struct dcast_host *host, size_t bytes);
 void dcast_unhold(struct dcast_host *host, void *p, size_t bytes);
@@ -331,6 +340,7 @@ u32 dcast_notes_bytes(void);
 u32 dcast_notes_build(struct dcast_host *host, const struct pt_regs *regs, const char *vmcoreinfo,
 		      u32 vmcoreinfo_len, void *out, u32 cap);
 bool dcast_note_saved(unsigned int cpu, struct elf_prstatus *status);
+void dcast_note_save(unsigned int cpu, const struct pt_regs *regs);
 void dcast_find_panic_text(struct dcast_host *host);
 void dcast_regs_to_panic(const struct dcast_host *host, struct pt_regs *regs);
 
@@ -426,6 +436,18 @@ unsigned int dcast_watchdogs_feed(struct dcast_host *host, u64 now);
 
 /* rim.c */
 void dcast_rim_init(struct dcast_run *run, bool sockets);
+size_t dcast_workspace_bytes(const struct dcast_config *config);
+
+/* helpers.c: process; dcast_helpers_parked() and below: panic */
+int dcast_helpers_init(void);
+void dcast_helpers_exit(void);
+int dcast_helpers_alloc(struct dcast_host *host);
+void dcast_helpers_free(struct dcast_host *host);
+void dcast_helpers_held(struct dcast_out_text *out, const struct dcast_host *host);
+unsigned int dcast_helpers_parked(const struct dcast_host *host);
+void dcast_helpers_begin(void);
+void dcast_helpers_end(void);
+unsigned int dcast_helpers_stack_used(const struct dcast_host *host);
 
 /* sock.c: process, under host->lock */
 int dcast_sock_open(struct dcast_host *host, struct dcast_path *path);

@@ -5,15 +5,14 @@
  *
  *   0x10f4000-0x10f8000 stack
  *
- * What: settings, handover, map, hot, vmemmap, log, notes, engine, scratch, lz4, vmcoreinfo, stack,
- * ring, packet.
+ * What: settings, handover, map, hot, vmemmap, log, notes, engine, scratch, codecs, vmcoreinfo,
+ * helpers, stack, ring, packet.
  */
 #include "dumpcast.h"
 #include "handover.h"
 #include "hot.h"
 
 #include <linux/io.h>
-#include <linux/lz4.h>
 #include <linux/mm.h>
 #include <linux/skbuff.h>
 
@@ -26,8 +25,8 @@ static u64 dcast_page_of(const void *p)
 	       offset;
 }
 
-static void dcast_print_held(struct dcast_out_text *out, const char *what, const void *p,
-			     size_t bytes)
+/* The pages of one piece of memory; none, for NULL. Context: process. */
+void dcast_print_held(struct dcast_out_text *out, const char *what, const void *p, size_t bytes)
 {
 	const u8 *at = p, *end = at + bytes;
 	u64 start, next;
@@ -51,7 +50,8 @@ static void dcast_print_run(struct dcast_out_text *out, const struct dcast_run *
 {
 	dcast_print_held(out, "engine", run, sizeof(*run));
 	dcast_print_held(out, "scratch", run->scratch, dcast_sender_scratch_bytes(&run->config));
-	dcast_print_held(out, "lz4", run->lz4, LZ4_MEM_COMPRESS);
+	dcast_print_held(out, "codecs", run->workspaces,
+			 (1 + run->config.helpers) * dcast_workspace_bytes(&run->config));
 	dcast_print_held(out, "vmcoreinfo", run->vmcoreinfo, DCAST_VMCOREINFO_BYTES);
 }
 
@@ -84,6 +84,7 @@ void dcast_held_print(struct dcast_out_text *out)
 	dcast_print_held(out, "handover", host->handover, dcast_handover_bytes(host));
 	dcast_print_held(out, "map", host->map, struct_size(host->map, ranges, host->map->nr));
 	dcast_print_held(out, "stack", host->stack, DCAST_STACK_BYTES);
+	dcast_helpers_held(out, host);
 	dcast_print_held(out, "hot", host->hot, dcast_hot_bytes());
 	dcast_print_held(out, "vmemmap", host->struct_pages, dcast_vmemmap_bytes());
 	dcast_print_held(out, "log", host->log, DCAST_LOG_BYTES);

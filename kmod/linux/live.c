@@ -155,7 +155,7 @@ static int dcast_live_send(struct dcast_host *host, const struct dcast_live_wish
 	int err = -ENOMEM;
 
 	mutex_lock(&host->lock);
-	live.run = dcast_run_alloc(host, true);
+	live.run = dcast_run_alloc(host, true, 0);
 	if (live.run)
 		err = dcast_live_begin(host, &live, wish);
 	if (!err) {

@@ -15,9 +15,12 @@ static int __init dcast_init(void)
 	err = dcast_netdev_init();
 	if (err)
 		goto free_notes;
-	err = dcast_panic_init();
+	err = dcast_helpers_init();
 	if (err)
 		goto exit_netdev;
+	err = dcast_panic_init();
+	if (err)
+		goto exit_helpers;
 	err = dcast_map_init();
 	if (err)
 		goto exit_panic;
@@ -30,6 +33,8 @@ exit_map:
 	dcast_map_exit();
 exit_panic:
 	dcast_panic_exit();
+exit_helpers:
+	dcast_helpers_exit();
 exit_netdev:
 	dcast_netdev_exit();
 free_notes:
@@ -45,6 +50,7 @@ static void __exit dcast_exit(void)
 	mutex_unlock(&dcast_config_lock);
 	dcast_map_exit();
 	dcast_panic_exit();
+	dcast_helpers_exit();
 	dcast_netdev_exit();
 	kfree(dcast_note_sources);
 }

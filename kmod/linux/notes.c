@@ -102,6 +102,22 @@ static void dcast_note_regs(struct elf_prstatus *status, const struct pt_regs *r
 #endif
 
 /*
+ * Leaves a processor's registers where the kernel would when it stops it by NMI.
+ * Context: NMI, on that processor.
+ */
+void dcast_note_save(unsigned int cpu, const struct pt_regs *regs)
+{
+	struct elf_prstatus status = {};
+	u8 note[DCAST_PRSTATUS_BYTES];
+
+	status.common.pr_pid = current->pid;
+	dcast_note_regs(&status, regs);
+	dcast_note_append(note, note + sizeof(note), CRASH_CORE_NOTE_NAME, NT_PRSTATUS, &status,
+			  sizeof(status));
+	dcast_note_publish(cpu, note);
+}
+
+/*
  * Writes all notes to out; returns their length. regs are the panicking processor's, NULL
  * for a live dump, which has no registers.
  * Context: any; does not fault, allocate or lock.

@@ -10,6 +10,7 @@
 #include "dumpcast.h"
 #include "handover.h"
 #include "hot.h"
+#include "stack.h"
 
 #include <linux/delay.h>
 #include <linux/kexec.h>
@@ -149,6 +150,7 @@ static int dcast_dump_begin(struct dcast_host *host)
 	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
 	run->map = host->map;
 	memcpy(run->config.dump_id, host->dump_ids[READ_ONCE(host->dump_slot)], DCAST_ID_BYTES);
+	run->config.helpers = dcast_helpers_parked(host);
 	run->vmcoreinfo_len =
 		dcast_vmcoreinfo_text(run->vmcoreinfo, DCAST_VMCOREINFO_BYTES, dcast_unix_ns());
 	dcast_hot_find(host->hot, run);
@@ -173,14 +175,15 @@ static int dcast_dump_begin(struct dcast_host *host)
 	dcast_meta_fill(run, 0, host->reason);
 	dcast_sender_begin(&run->sender, host->started_ns, run->map->ranges, run->map->nr,
 			   &run->meta, 0);
+	dcast_helpers_begin();
 	dcast_handover_dump(host, false);
 	if (!roads) {
 		pr_emerg("no dump: no path can be used\n");
 		return -ENODEV;
 	}
-	pr_emerg("sending dump %*phN on %u of %u paths; %u relays answered while armed%s\n",
+	pr_emerg("sending dump %*phN on %u of %u paths, %u processors help; %u relays answered while armed%s\n",
 		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
-		 dcast_relays_known(&run->sender, false),
+		 run->config.helpers, dcast_relays_known(&run->sender, false),
 		 host->may_receive ? "" : "; an allocator's lock is held, so no replies are read");
 	if (host->receive_last)
 		pr_emerg(
@@ -190,17 +193,6 @@ static int dcast_dump_begin(struct dcast_host *host)
 			pr_emerg("path %s: a processor was stopped while it received; no replies from there until all was sent\n",
 				 host->paths[i]->set.name);
 	return 0;
-}
-
-/* How deep the hook's own stack was used: what was never written still holds its filling. */
-static unsigned int dcast_stack_used(const struct dcast_host *host)
-{
-	const u8 *bottom = host->stack;
-	unsigned int untouched = 0;
-
-	while (untouched < DCAST_STACK_BYTES && bottom[untouched] == DCAST_STACK_FILL)
-		untouched++;
-	return DCAST_STACK_BYTES - untouched;
 }
 
 static void dcast_dump_report(struct dcast_host *host)
@@ -224,7 +216,12 @@ static void dcast_dump_report(struct dcast_host *host)
 			 dcast_relay_has_all(s, relay) ? "has it all" : "has not all of it");
 	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks,
 		 stats->repeat_symbols);
-	pr_emerg("stack: %u of %u bytes used\n", dcast_stack_used(host), DCAST_STACK_BYTES);
+	pr_emerg("encoded: %llu blocks as they are, %llu by LZ4, %llu by zstd; %llu by helpers, %llu of them lost, with stacks of %u bytes\n",
+		 stats->codec_blocks[DCAST_CODEC_NONE], stats->codec_blocks[DCAST_CODEC_LZ4],
+		 stats->codec_blocks[DCAST_CODEC_ZSTD], stats->helped_blocks, stats->helpers_lost,
+		 dcast_helpers_stack_used(host));
+	pr_emerg("stack: %u of %u bytes used\n",
+		 dcast_stack_used(host->stack, DCAST_STACK_BYTES), DCAST_STACK_BYTES);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
 		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
 		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),
@@ -266,29 +263,6 @@ static void __used dcast_dump(struct dcast_host *host)
 }
 
 /*
- * Calls dcast_dump() on the stack that was kept for it: how much of the present one is left,
- * and whether it is whole, nobody knows. The old stack pointer is the new stack's first word,
- * which is how the kernel's own stack switches look to its unwinder.
- */
-static noinline void dcast_call_on_stack(struct dcast_host *host)
-{
-#ifdef CONFIG_X86_64
-	void *top = host->stack + DCAST_STACK_BYTES - 2 * sizeof(long);
-	struct dcast_host *arg = host;
-
-	asm volatile("movq	%%rsp, (%[top])\n\t"
-		     "movq	%[top], %%rsp\n\t"
-		     "call	dcast_dump\n\t"
-		     "popq	%%rsp\n"
-		     : [top] "+b"(top), "+D"(arg), ASM_CALL_CONSTRAINT
-		     :
-		     : "cc", "memory", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11");
-#else
-	dcast_dump(host);
-#endif
-}
-
-/*
  * Drivers expect bottom halves off; going back must not run them, so no local_bh_enable().
  * PREEMPT_RT counts them in the task: in_interrupt() keeps who raises one from waking its thread.
  */
@@ -322,6 +296,7 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 		return NOTIFY_DONE;
 	if (atomic_xchg(&dcast_entered, 1)) {
 		pr_emerg("a second fault ends the dump; relays keep what they have\n");
+		dcast_helpers_end();
 		return NOTIFY_DONE;
 	}
 	host->entry_count = preempt_count();
@@ -330,9 +305,10 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 	strscpy(host->reason, message ? (const char *)message : "", sizeof(host->reason));
 	dcast_bh_disable();
 	rcu_read_lock();
-	dcast_call_on_stack(host);
+	dcast_on_stack(dcast_dump, host, host->stack, DCAST_STACK_BYTES);
 	rcu_read_unlock();
 	dcast_bh_enable();
+	dcast_helpers_end();
 	return NOTIFY_DONE;
 }
 

@@ -49,10 +49,17 @@ struct Raw {
   int mode = DCAST_MIRROR;
   double rate_mib_s = 0, drop_percent = 0, arm_s = 1, linger_s = 10, time_limit_s = 0;
   unsigned commits = 0, lanes = 1, symbol_size = 0, mtu = 1500, blind_passes = 2, slots = 8;
+  unsigned codecs = 7, helpers = 0;
   unsigned parity = 4, parity_blind = 20, dump_level = 0, source_port = 0, ttl = 4;
   uint64_t seed = 0;
   bool blind = false, test = false, quiet = false, kdump = false;
 };
+
+// Bits of the codecs that may be used.
+const std::map<std::string, unsigned> kCodecs = {{"none", 1u << DCAST_CODEC_NONE},
+                                                 {"lz4", 1u << DCAST_CODEC_LZ4},
+                                                 {"zstd", 1u << DCAST_CODEC_ZSTD},
+                                                 {"auto", 7}};
 
 void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
   const std::map<std::string, MemorySource::Format> formats = {
@@ -145,6 +152,15 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       ->group("How");
   app->add_option("--slots", raw->slots, "Blocks interleaved, so that a burst loses little of each")
       ->check(CLI::Range(1, 16))
+      ->capture_default_str()
+      ->group("How");
+  app->add_option("--codec", raw->codecs,
+                  "none, lz4, zstd, or auto: whichever is the fastest at the moment")
+      ->transform(CLI::CheckedTransformer(kCodecs, CLI::ignore_case))
+      ->default_str("auto")
+      ->group("How");
+  app->add_option("--helpers", raw->helpers, "Threads that encode beside the one that sends")
+      ->check(CLI::Range(0, DCAST_MAX_HELPERS))
       ->capture_default_str()
       ->group("How");
   app->add_option("--parity", raw->parity, "Percent of parity when relays can be heard")
@@ -345,6 +361,8 @@ absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
   config.dump_level = static_cast<__u8>(raw.dump_level);
   config.commits_wanted = static_cast<__u8>(raw.commits);
   config.slots = static_cast<__u8>(raw.slots);
+  config.codecs = static_cast<__u8>(raw.codecs);
+  config.helpers = static_cast<__u8>(raw.helpers);
   config.parity_percent = static_cast<__u8>(raw.parity);
   config.parity_percent_blind = static_cast<__u8>(raw.parity_blind);
   config.heartbeat_ms = 200;

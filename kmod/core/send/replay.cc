@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -216,9 +219,21 @@ bool Replay::Run() {
   meta.flags = dcast_to_le64((options_.flags & DCAST_F_LIVE ? DCAST_META_LIVE : 0) |
                              (options_.flags & DCAST_F_TEST ? DCAST_META_TEST : 0));
   begin_ns_ = now;
+  std::atomic<bool> over = false;
+  std::vector<std::thread> helpers;
+  const absl::Cleanup join = [&] {
+    over = true;
+    for (std::thread& helper : helpers) helper.join();
+  };
   dcast_sender_begin(sender_.get(), now, source_->ranges().data(),
                      static_cast<__u32>(source_->ranges().size()), &meta, options_.flags);
   if (options_.continues) dcast_sender_continue(sender_.get(), now);
+  for (unsigned number = 1; number <= config.helpers; ++number) {
+    helpers.emplace_back([&, number] {
+      while (!over)
+        if (!dcast_sender_help(sender_.get(), number)) std::this_thread::yield();
+    });
+  }
   while (dcast_sender_phase(sender_.get()) != DCAST_PHASE_DONE) {
     Pump(now);
     PrintProgress(now);

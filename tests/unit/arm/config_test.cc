@@ -96,7 +96,9 @@ TEST(ArmConfigTest, MistakesAreRefusedWithTheirLineAndTheFix) {
   Bad(std::string("dump_level = \"31\"") + kPath, 1, "dump_level wants a whole number");
   Bad(std::string("lanes = 0") + kPath, 1, "lanes wants a whole number in 1..64");
   Bad(std::string("mode = \"both\"") + kPath, 1,
-      "mode wants \"mirror\" or \"stripe\", not \"both\"");
+      "mode wants one of \"mirror\", \"stripe\", not \"both\"");
+  Bad(std::string("codec = \"gzip\"") + kPath, 1,
+      "codec wants one of \"auto\", \"none\", \"lz4\", \"zstd\", not \"gzip\"");
   Bad(std::string("fix_kernel = 1") + kPath, 1, "fix_kernel wants true or false");
   Bad(std::string("key_file = 1") + kPath, 1, "key_file wants a string in quotes");
   Bad(std::string("hostname = \"a\\nb\"") + kPath, 1, "one line");

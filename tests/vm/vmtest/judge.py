@@ -24,6 +24,7 @@ MAY_DIFFER = (
     r"per-CPU area",                # time, interrupts, the page allocator's lists
     r"slab skbuff_\w+",             # heads of the frames that replies came in
     r"struct page",                 # reference counts of pages that replies came in
+    r"zones of node",               # the page allocator's lists and counters
     r"(data|bss): .*(printk|__log_buf|console|\btext\b)",  # the console speaks meanwhile
     r"(data|bss): .*(jiffies|timekeeper|tk_core|clock|hpet|watchdog|tick)",
     r"(data|bss): .*\bvm_(zone|node)_stat\b",  # the page allocator's counters
@@ -38,8 +39,8 @@ FEW, SMALL = 16, 64
 # page allocator for its lists at that.
 LATE = 64
 # The other way round: pages that a driver gave back, or that a processor's own list had and gave
-# back all at once. 6.12 lets go of up to its batch (15 in a guest of 256 MiB) << PCP_BATCH_SCALE_MAX
-# (5); mm/page_alloc.c, nr_pcp_free().
+# back, beside those that the dump's struct pages show on such a list. 6.12 lets go of up to its batch
+# (15 in a guest of 256 MiB) << PCP_BATCH_SCALE_MAX (5) at once; mm/page_alloc.c, nr_pcp_free().
 GIVEN_BACK = 15 << 5
 # Pages that were wiped: only card drivers take any meanwhile (test_hook.py shows that).
 WIPED = 256

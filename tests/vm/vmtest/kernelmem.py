@@ -18,7 +18,7 @@ import os
 import pathlib
 import re
 import struct
-from typing import Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 from .memory import PAGE, MemoryImage
 from .util import HarnessError
@@ -36,6 +36,7 @@ LEVEL_OF_CLASS = {"zero": ZERO, "cache": CACHE, "cache-private": CACHE_PRIVATE, 
 TEXTS = ("kallsyms", "iomem", "vmallocinfo", "modules", "held", "offline")
 
 
+TOP_ORDER = 10  # of the page allocator's blocks: 4 MiB (include/linux/mmzone.h)
 OWN_LIST = "on a processor's own list of free pages"  # in describe()
 
 
@@ -261,10 +262,41 @@ class KernelMemory:
             self._unused(first) and self._linked(first)
             for first in {pfn >> order << order for order in range(4)})
 
+    def were_on_processors_lists(self, pfns: Iterable[int],
+                                 dumped: Callable[[int], bytes | None]) -> set[int]:
+        """Those of pfns that lay on such a list when their struct pages were dumped.
+
+        dumped: pfn -> the page as a vmcore has it. They had no flags and no users, and were in no
+        block of the page allocator's own.
+        """
+        size = self._number("SIZE(page)")
+
+        def struct_of(pfn: int) -> bytes | None:
+            where = self.translate(self._vmemmap + pfn * size)
+            page = None if where is None else dumped(where // PAGE)
+            return page[where % PAGE:where % PAGE + size] if page else None
+
+        def free(pfn: int) -> bool:
+            for order in range(TOP_ORDER + 1):
+                raw = struct_of(pfn >> order << order)
+                if raw and self._has_type(raw, self._buddy) and order <= struct.unpack_from(
+                        "<Q", raw, self._number("OFFSET(page.private)"))[0]:
+                    return True
+            return False
+
+        found = set()
+        for pfn in pfns:
+            raw = struct_of(pfn)
+            if raw and self._without_users(raw) and not free(pfn):
+                found.add(pfn)
+        return found
+
     def _unused(self, pfn: int) -> bool:
         raw = self._page_structs.get(pfn)
-        return raw is not None and self.classes[pfn] == "kernel" and \
-            struct.unpack_from("<I", raw)[0] & 0xFFFFFF == 0 and \
+        return raw is not None and self.classes[pfn] == "kernel" and self._without_users(raw)
+
+    def _without_users(self, raw: bytes) -> bool:
+        return struct.unpack_from("<I", raw)[0] & 0xFFFFFF == 0 and \
             struct.unpack_from("<I", raw, self._number("OFFSET(page._refcount)"))[0] == 0
 
     def _linked(self, pfn: int) -> bool:
@@ -279,8 +311,7 @@ class KernelMemory:
     def _classify(self) -> Iterator[tuple[int, str]]:
         size, structs = self._number("SIZE(page)"), self._page_structs
         at = {field: self._number(f"OFFSET(page.{field})") for field in
-              ("flags", "_mapcount", "mapping", "private", "compound_head")}
-        buddy = self._number("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)") & 0xFFFFFFFF
+              ("flags", "mapping", "private", "compound_head")}
         offline = self._number("NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
         hugetlb = self._number("NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
         hugetlb_dtor = self._number("NUMBER(HUGETLB_PAGE_DTOR)", -1)
@@ -289,17 +320,9 @@ class KernelMemory:
         def word(raw: bytes, field: str) -> int:
             return struct.unpack_from("<Q", raw, at[field])[0]
 
-        def has_type(raw: bytes, value: int) -> bool:
-            # Up to 6.10 one bit is cleared in the whole; from 6.11 on (commit 4ffca5a96678)
-            # the top byte names the type and the rest may hold something else.
-            kind = struct.unpack_from("<I", raw, at["_mapcount"])[0]
-            if value and value & 0x00FFFFFF == 0:
-                return kind >> 24 == value >> 24
-            return bool(value) and kind == value
-
         def is_hugetlb(head: int, raw: bytes) -> bool:
             if hugetlb:
-                return has_type(raw, hugetlb)
+                return self._has_type(raw, hugetlb)
             second = structs.get(head + 1)
             return hugetlb_dtor >= 0 and dtor_at >= 0 and second is not None and \
                 bool(word(raw, "flags") & self._head_mask) and \
@@ -315,7 +338,7 @@ class KernelMemory:
                 yield pfn, "free"
                 continue
             raw = structs[pfn]
-            if has_type(raw, buddy):
+            if self._has_type(raw, self._buddy):
                 free_until = pfn + (1 << word(raw, "private"))
                 yield pfn, "free"
                 continue
@@ -327,7 +350,7 @@ class KernelMemory:
                     raise HarnessError(f"page {pfn:#x}: its compound head {head:#x} is not RAM")
             top = structs[head]
             flags, mapping = word(top, "flags"), word(top, "mapping")
-            slab = self._is_slab(top, flags, has_type)
+            slab = self._is_slab(top, flags)
             anonymous = bool(mapping & 1) and not slab
             cache = self._bit(flags, "PG_lru") or (self._bit(flags, "PG_swapcache") and
                                                    self._bit(flags, "PG_swapbacked"))
@@ -337,18 +360,30 @@ class KernelMemory:
                 yield pfn, "cache-private" if self._bit(flags, "PG_private") else "cache"
             elif anonymous or is_hugetlb(head, top):
                 yield pfn, "user"
-            elif not slab and has_type(raw, offline):
+            elif not slab and self._has_type(raw, offline):
                 yield pfn, "offline"
             else:
                 yield pfn, "kernel"
 
     @functools.cached_property
+    def _buddy(self) -> int:
+        return self._number("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)") & 0xFFFFFFFF
+
+    def _has_type(self, raw: bytes, value: int) -> bool:
+        # Up to 6.10 one bit is cleared in the whole; from 6.11 on (commit 4ffca5a96678)
+        # the top byte names the type and the rest may hold something else.
+        kind = struct.unpack_from("<I", raw, self._number("OFFSET(page._mapcount)"))[0]
+        if value and value & 0x00FFFFFF == 0:
+            return kind >> 24 == value >> 24
+        return bool(value) and kind == value
+
+    @functools.cached_property
     def _head_mask(self) -> int:
         return self._number("NUMBER(PG_head_mask)")
 
-    def _is_slab(self, raw: bytes, flags: int, has_type) -> bool:
+    def _is_slab(self, raw: bytes, flags: int) -> bool:
         kind = self._number("NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", 0) & 0xFFFFFFFF
-        return has_type(raw, kind) if kind else self._bit(flags, "PG_slab")
+        return self._has_type(raw, kind) if kind else self._bit(flags, "PG_slab")
 
     # Names.
 
@@ -461,7 +496,7 @@ class KernelMemory:
 
     @functools.cached_property
     def _mapped(self) -> dict[int, list[str]]:
-        """pfn -> whose it is: vmalloc areas (by caller), modules, per-CPU areas, the sender's."""
+        """pfn -> whose it is: vmalloc areas (by caller), modules, per-CPU areas, zones, the sender's."""
         found: dict[int, list[str]] = {}
         areas = [(int(first, 16), int(last, 16), "vmalloc " + caller) for first, last, caller in
                  re.findall(r"^0x([0-9a-f]+)-0x([0-9a-f]+)\s+\d+ (\S+)(?!.*ioremap)",
@@ -475,6 +510,10 @@ class KernelMemory:
         for cpu in range(self.cpus):
             start = struct.unpack("<Q", self.read(offsets + 8 * cpu, 8))[0]
             areas.append((start, start + unit, f"per-CPU area {cpu}"))
+        for node in range(self._number("LENGTH(node_data)")):
+            start = struct.unpack("<Q", self.read(self.symbols["node_data"] + 8 * node, 8))[0]
+            if start:
+                areas.append((start, start + self._number("SIZE(pglist_data)"), f"zones of node {node}"))
         if self._page_structs:
             size = self._number("SIZE(page)")
             areas += [(self._vmemmap + pfns.start * size, self._vmemmap + pfns.stop * size,

@@ -61,12 +61,15 @@ class Report:
     unexcused: not dumped although the dump level keeps them. late: the same, but they were free
     before: drivers took them for frames that came in during the dump, or the allocator put them
     on a processor's own list, as it takes more than one block at a time, where they may still be. strays: dumped, but not
-    RAM by the kernel's own map. not_excluded: dumped although the level would have allowed to skip.
+    RAM by the kernel's own map. given_back: dumped from
+    a processor's own list of free pages, as their struct pages say in the dump, and free for all
+    since. not_excluded: others that were dumped although the level would have allowed to skip them.
     """
 
     equal: int = 0
     dumped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     missing: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    given_back: int = 0
     not_excluded: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     differing: list[Finding] = dataclasses.field(default_factory=list)
     unexcused: list[Finding] = dataclasses.field(default_factory=list)
@@ -93,7 +96,7 @@ class Report:
                  f"{OWN_LIST}), strays {len(self.strays)}",
                  f"dumped by class: {dict(self.dumped)}",
                  f"missing by class: {dict(self.missing)}",
-                 f"dumped though excludable: {dict(self.not_excluded)}"]
+                 f"dumped though excludable: {dict(self.not_excluded)}; given back since: {self.given_back}"]
         for name in ("differing", "unexcused"):
             lines += [f"{name}: {finding}" for finding in getattr(self, name)[:40]]
         return "\n".join(lines)
@@ -141,6 +144,12 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
                    if finding.pfn // FRAGMENT in taken or OWN_LIST in finding.what]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
     report.differing = _explain(memory, _stacks(vmcore, memory), differing)
+    surplus = [pfn for pfn, kind in ram.items()
+               if kind == "free" and excusable(kind, level) and vmcore.page(pfn) is not None and
+               (present is None or pfn in present)]
+    report.given_back = len(memory.were_on_processors_lists(surplus, vmcore.page))
+    report.not_excluded["free"] -= report.given_back
+    report.not_excluded = +report.not_excluded
     report.strays = [pfn for pfn in vmcore.pfns() if pfn not in ram]
     return report
 
