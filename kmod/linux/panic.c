@@ -216,7 +216,7 @@ static void dcast_dump_report(struct dcast_host *host)
 			 dcast_relay_has_all(s, relay) ? "has it all" : "has not all of it");
 	pr_emerg("replies: %llu NAKs, %llu symbols sent again\n", stats->naks,
 		 stats->repeat_symbols);
-	pr_emerg("encoded: %llu blocks as they are, %llu by LZ4, %llu by zstd; %llu by helpers, %llu of them lost, with stacks of %u bytes\n",
+	pr_emerg("encoded: %llu blocks as they are, %llu by LZ4, %llu by zstd; %llu of all by helpers, %llu helpers lost, %u bytes of a stack used\n",
 		 stats->codec_blocks[DCAST_CODEC_NONE], stats->codec_blocks[DCAST_CODEC_LZ4],
 		 stats->codec_blocks[DCAST_CODEC_ZSTD], stats->helped_blocks, stats->helpers_lost,
 		 dcast_helpers_stack_used(host));

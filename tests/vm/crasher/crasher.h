@@ -41,6 +41,9 @@ int crasher_reset_begin(unsigned int at);
 /* stop.c: how much of a dump leaves before its sender is stopped, percent of its blocks */
 int crasher_stop_begin(unsigned int percent);
 
+/* helper.c: how the other processor fails when it helps with a dump */
+int crasher_helper_begin(const char *how);
+
 /* Heartbeats and live dumps take steps of the engine's, too. */
 static inline bool crasher_in_panic(void)
 {

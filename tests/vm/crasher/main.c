@@ -37,6 +37,10 @@ static uint stop;
 module_param(stop, uint, 0444);
 MODULE_PARM_DESC(stop, "the sender stops when so many percent have left; 0: at its end");
 
+static char *helper = "";
+module_param(helper, charp, 0444);
+MODULE_PARM_DESC(helper, "what becomes of the other processor when it helps: stuck or faults");
+
 static int go(const char *value, const struct kernel_param *param);
 static const struct kernel_param_ops go_ops = { .set = go };
 module_param_cb(go, &go_ops, NULL, 0200);
@@ -133,6 +137,8 @@ static int __init crasher_init(void)
 		err = crasher_reset_begin(reset);
 	if (!err && stop)
 		err = crasher_stop_begin(stop);
+	if (!err && helper[0])
+		err = crasher_helper_begin(helper);
 	return err;
 }
 module_init(crasher_init);

@@ -31,7 +31,7 @@ MAY_DIFFER = (
     r"(data|bss): .*\b(base_crng|input_pool)\b",  # a slab's new page is filled in a random order
     r"data: .*\binit_task\b",      # the idle task, when it is what died
     r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042|"
-    r"crashing_cpu)",
+    r"crashing_cpu|nmi_desc)",     # the kernel stops the processors when they have helped
 )
 # And a few counters in structures that have no name.
 FEW, SMALL = 16, 64

@@ -191,6 +191,11 @@ class Scenario(Stacked):
         assert not self.time_limit_s or said.seconds <= self.time_limit_s, said
         return said
 
+    def volume(self) -> tuple[int, int]:
+        """MiB of memory that the module sent, and as how many."""
+        sent = re.search(r"(\d+) MiB of memory as (\d+) MiB", self.vm.console())
+        return int(sent[1]), int(sent[2])
+
     def summary(self) -> str:
         """The module's own last words on the console."""
         return "\n".join(re.findall(r"dumpcast: .*", self.vm.console()))

@@ -32,7 +32,8 @@ class Report:
     """The last lines of a dump. packets and ours: by path name, what left, and what came for us.
 
     seconds: of the hook, by the guest's clock. stack: bytes of the hook's own stack that were used
-    at most.
+    at most. helpers: processors that encoded; helped: blocks that they did. by_codec: blocks as they
+    are, by LZ4, by zstd.
     """
 
     committed: bool
@@ -45,6 +46,10 @@ class Report:
     packets: dict[str, int]
     ours: dict[str, int]
     stack: int
+    helpers: int
+    by_codec: tuple[int, int, int]
+    helped: int
+    helpers_lost: int
 
 
 def report(console: str) -> Report:
@@ -54,8 +59,13 @@ def report(console: str) -> Report:
     replies = re.search(r"dumpcast: replies: (\d+) NAKs?, (\d+) symbols sent again", console)
     paths = re.findall(r"dumpcast: path (\S+): (\d+) packets, .*, (\d+) for us", console)
     stack = re.search(rf"dumpcast: stack: (\d+) of {STACK_BYTES} bytes used", console)
-    if not (done and replies and paths and stack):
+    encoded = re.search(r"dumpcast: encoded: (\d+) blocks as they are, (\d+) by LZ4, (\d+) by zstd; "
+                        r"(\d+) of all by helpers, (\d+) helpers lost", console)
+    helpers = re.search(r"dumpcast: sending dump .* (\d+) processors help", console)
+    if not (done and replies and paths and stack and encoded and helpers):
         raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
     return Report(done[5] is None, int(done[3]), int(done[4]), float(done[2]), int(done[1]),
                   int(replies[1]), int(replies[2]), {name: int(sent) for name, sent, _ in paths},
-                  {name: int(ours) for name, _, ours in paths}, int(stack[1]))
+                  {name: int(ours) for name, _, ours in paths}, int(stack[1]), int(helpers[1]),
+                  (int(encoded[1]), int(encoded[2]), int(encoded[3])), int(encoded[4]),
+                  int(encoded[5]))
