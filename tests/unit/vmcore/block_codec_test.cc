@@ -37,8 +37,8 @@ void ExpectRefused(uint8_t block_class, std::string_view encoded, absl::StatusCo
   EXPECT_THAT(std::string(block.status().message()), HasSubstr(words));
 }
 
-TEST(BlockCodec, CarriedPagesComeBackInOrderThroughBothCodecs) {
-  for (const uint8_t codec : {DCAST_CODEC_NONE, DCAST_CODEC_LZ4}) {
+TEST(BlockCodec, CarriedPagesComeBackInOrderThroughEveryCodec) {
+  for (const uint8_t codec : {DCAST_CODEC_NONE, DCAST_CODEC_LZ4, DCAST_CODEC_ZSTD}) {
     const std::string encoded =
         EncodeBlock(codec, 12, 0b1111'0000, 0b0001'0000, 0b0100'0000, Pages(2));
     const absl::StatusOr<DecodedBlock> block = DecodeBlock(1, 12, encoded);
@@ -147,19 +147,36 @@ TEST(BlockCodec, Lz4ThatGivesMoreOrLessThanSaidIsRefused) {
                 absl::StatusCode::kDataLoss, "LZ4");
 }
 
+TEST(BlockCodec, ZstdThatGivesAnotherLengthIsRefused) {
+  const std::string good = EncodeBlock(DCAST_CODEC_ZSTD, 12, 3, 0, 0, Pages(2));
+  ASSERT_TRUE(DecodeBlock(1, 12, good).ok());
+  ExpectRefused(1, With(good,
+                        [](dcast_block_hdr& h) {
+                          h.present = dcast_to_le16(7);
+                          h.raw_len = dcast_to_le32(3 * 4096);
+                        }),
+                absl::StatusCode::kDataLoss, "zstd gave 8192 bytes");
+  ExpectRefused(1, With(good,
+                        [](dcast_block_hdr& h) {
+                          h.present = dcast_to_le16(1);
+                          h.raw_len = dcast_to_le32(4096);
+                        }),
+                absl::StatusCode::kDataLoss, "zstd gave Destination buffer is too small");
+  ExpectRefused(1, good.substr(0, good.size() - 1), absl::StatusCode::kDataLoss, "zstd gave ");
+}
+
 TEST(BlockCodec, WhatThisBuildCannotReadIsNamed) {
   const std::string good = EncodeBlock(DCAST_CODEC_NONE, 12, 1, 0, 0, Pages(1));
   const auto unimplemented = absl::StatusCode::kUnimplemented;
-  ExpectRefused(1, With(good, [](dcast_block_hdr& h) { h.codec = DCAST_CODEC_ZSTD; }),
-                unimplemented, "codec 2 (zstd)");
   ExpectRefused(1, With(good, [](dcast_block_hdr& h) { h.codec = 9; }), unimplemented, "codec 9");
   ExpectRefused(1, With(good, [](dcast_block_hdr& h) { h.cipher = 1; }), unimplemented, "cipher 1");
 }
 
 TEST(BlockCodec, RandomBytesNeverGiveABlockOfAnotherLength) {
   std::mt19937 random(1);
-  for (int round = 0; round < 20000; ++round) {
-    std::string encoded = EncodeBlock(DCAST_CODEC_LZ4, 12, 0x00ff, 0x000f, 0, Pages(4));
+  for (int round = 0; round < 40000; ++round) {
+    const uint8_t codec = round % 2 ? DCAST_CODEC_LZ4 : DCAST_CODEC_ZSTD;
+    std::string encoded = EncodeBlock(codec, 12, 0x00ff, 0x000f, 0, Pages(4));
     for (int i = 0; i < 3; ++i) {
       encoded[random() % encoded.size()] = static_cast<char>(random());
     }

@@ -2,14 +2,15 @@
 #include "tests/unit/vmcore/dump_builder.h"
 
 #include <elf.h>
-#include <lz4.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "kmod/core/send/compress.h"
 #include "protos/wire/bytes.h"
 
 namespace dumpcast {
@@ -73,16 +74,12 @@ absl::StatusOr<std::vector<HeldRun>> MapBlockSource::HeldRuns(uint8_t block_clas
 
 std::string EncodeBlock(uint8_t codec, uint8_t page_shift, uint16_t present, uint16_t zero,
                         uint16_t unreadable, std::string_view raw) {
-  std::string payload(raw);
-  if (codec == DCAST_CODEC_LZ4 && !raw.empty()) {
-    payload.resize(static_cast<size_t>(LZ4_compressBound(static_cast<int>(raw.size()))));
-    payload.resize(static_cast<size_t>(LZ4_compress_default(raw.data(), payload.data(),
-                                                            static_cast<int>(raw.size()),
-                                                            static_cast<int>(payload.size()))));
-    if (payload.size() >= raw.size()) {
-      payload.assign(raw);
-      codec = DCAST_CODEC_NONE;
-    }
+  std::string payload(raw.size(), '\0');
+  const auto size = static_cast<uint32_t>(raw.size());
+  payload.resize(CompressBlock(static_cast<dcast_codec>(codec), raw.data(), size, payload.data(), size));
+  if (payload.empty() || payload.size() >= raw.size()) {
+    payload.assign(raw);
+    codec = DCAST_CODEC_NONE;
   }
   dcast_block_hdr header{};
   header.raw_len = dcast_to_le32(static_cast<uint32_t>(raw.size()));
@@ -243,8 +240,11 @@ absl::Status DumpBuilder::Statement(std::string_view line) {
     return absl::OkStatus();
   }
   if (what == "codec") {
-    if (words.size() != 2 || (words[1] != "none" && words[1] != "lz4")) return malformed;
-    codec = words[1] == "lz4" ? DCAST_CODEC_LZ4 : DCAST_CODEC_NONE;
+    constexpr std::array<std::string_view, 3> kCodecs = {"none", "lz4", "zstd"};
+    const auto at = words.size() == 2 ? std::find(kCodecs.begin(), kCodecs.end(), words[1])
+                                      : kCodecs.end();
+    if (at == kCodecs.end()) return malformed;
+    codec = static_cast<uint8_t>(at - kCodecs.begin());
     return absl::OkStatus();
   }
   if (what == "bytes") {

@@ -201,13 +201,16 @@ class KernelMemory:
     @functools.cached_property
     def _page_structs(self) -> dict[int, bytes]:
         size = self._number("SIZE(page)")
-        base = self._vmemmap
         structs: dict[int, bytes] = {}
+        pages: dict[int, int | None] = {}
         for pfns in self.ram:
             for pfn in pfns:
-                where = self.translate(base + pfn * size)
-                if where is not None and self.image.has(where, size):
-                    structs[pfn] = self.image.read(where, size)
+                at = self._vmemmap + pfn * size
+                if at // PAGE not in pages:
+                    pages[at // PAGE] = self.translate(at // PAGE * PAGE)
+                where = pages[at // PAGE]
+                if where is not None and self.image.has(where, PAGE):
+                    structs[pfn] = self.image.read(where + at % PAGE, size)
         return structs
 
     @functools.cached_property

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import gc
 import json
 import pathlib
 import re
@@ -121,6 +122,11 @@ class Plugin:
             **dataclasses.asdict(cell), "outcome": report.outcome, "revision": self.revision,
             "seconds": round(report.duration), "said": dict(item.user_properties),
             "why": "" if report.passed else _last_line(report)}, indent=1), encoding="utf-8")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        # What a test knew of a guest's memory points at itself: tens of MiB that Python would keep long.
+        gc.collect()
 
     def pytest_terminal_summary(self, terminalreporter):
         target = self.config.getoption("--table")

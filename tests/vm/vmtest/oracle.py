@@ -189,7 +189,7 @@ def _explain(memory: KernelMemory, stacks: set[int],
 
     def points(page: bytes) -> bool:
         return any(packets.intersection(memory.pages_pointed_at(word))
-                   for word in struct.unpack("<512Q", page))
+                   for word in set(struct.unpack("<512Q", page)))
 
     pointing = {pfn for pfn, got in differing.items()
                 if points(got) or points(memory.image.page(pfn))}
