@@ -38,6 +38,11 @@ struct dcast_rim {
 	 * excluded. Must not fault.
 	 */
 	void (*window_classes)(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES]);
+	/*
+	 * Smallest window from this one on that may have a page of class 1..3: what is left out in
+	 * large pieces is not looked at window by window. May be NULL.
+	 */
+	__u64 (*skip)(void *ctx, __u64 window);
 	/* Copies one page to dst. 0, or negative when it cannot be read. Must not fault. */
 	int (*read_page)(void *ctx, __u64 pfn, void *dst);
 	/*

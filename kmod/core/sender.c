@@ -334,6 +334,11 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 			s->window_end = windows;
 	}
 	s->slices = (s->window_end + DCAST_SLICE_WINDOWS - 1) / DCAST_SLICE_WINDOWS;
+	s->coarse_shift = 0;
+	while (s->window_end >> s->coarse_shift >= DCAST_COARSE_BITS)
+		s->coarse_shift++;
+	memset(s->coarse[0], 0, DCAST_COARSE_BITS / 8);
+	memset(s->coarse[1], 0, DCAST_COARSE_BITS / 8);
 
 	memcpy(&s->meta, meta, sizeof(s->meta));
 	s->meta.size = dcast_to_le32(sizeof(s->meta));

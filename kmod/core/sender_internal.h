@@ -35,6 +35,7 @@ extern "C" {
 #define DCAST_STEP_PACKETS 64	/* most packets of one step() */
 #define DCAST_STEP_WINDOWS 2048 /* most windows looked at in one step() */
 #define DCAST_NEVER	   (~0ull)
+#define DCAST_COARSE_BITS  (1u << 18) /* of a class: where it has blocks, for a second look */
 
 #define DCAST_MS	      1000000ull
 #define DCAST_STALL_NS	      (5 * DCAST_MS)	/* without a buffer: the path is stalled */
@@ -192,6 +193,12 @@ struct dcast_sender {
 	__u8 *parity; /* one symbol */
 	__u64 *fec_planes;
 	struct dcast_presence_job walk_presence, nak_presence;
+	/*
+	 * Bit (w >> coarse_shift) of class c at [c - 2]: presence named a block of it thereabouts. One
+	 * window a bit in small memory; 4 MiB of 1 TiB.
+	 */
+	__u64 *coarse[2];
+	__u8 coarse_shift;
 
 	/* The dump. */
 	__u8 phase;	/* enum dcast_phase */

@@ -21,7 +21,7 @@ __u32 dcast_sender_scratch_bytes(const struct dcast_config *config)
 {
 	return (config->slots + config->helpers) * dcast_slot_bytes(config) +
 	       (1 + config->helpers) * DCAST_WINDOW_BYTES + dcast_aligned(config->symbol_size) + DCAST_FEC_SCRATCH_BYTES +
-	       2 * dcast_aligned(sizeof(struct dcast_presence));
+	       2 * dcast_aligned(sizeof(struct dcast_presence)) + 2 * DCAST_COARSE_BITS / 8;
 }
 
 /* What is wrong with the configuration, or NULL. Context: any; pure. */
@@ -82,6 +82,11 @@ int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 	s->walk_presence.bits = (struct dcast_presence *)at;
 	at += dcast_aligned(sizeof(struct dcast_presence));
 	s->nak_presence.bits = (struct dcast_presence *)at;
+	at += dcast_aligned(sizeof(struct dcast_presence));
+	for (i = 0; i < 2; i++) {
+		s->coarse[i] = (__u64 *)(void *)at;
+		at += DCAST_COARSE_BITS / 8;
+	}
 
 	s->phase = DCAST_PHASE_ARMED;
 	s->window_pages = (__u8)(DCAST_WINDOW_BYTES >> config->page_shift);

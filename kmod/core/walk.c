@@ -54,6 +54,39 @@ static void dcast_count_block(struct dcast_sender *s, unsigned int c, __u64 numb
 	s->pass_total++;
 }
 
+/* Context: any, also panic with interrupts off; must not fault. */
+static __u64 dcast_skip(const struct dcast_sender *s, __u64 window)
+{
+	return s->rim.skip ? s->rim.skip(s->rim.ctx, window) : window;
+}
+
+/* Context: any. */
+static void dcast_coarse_set(struct dcast_sender *s, unsigned int c, __u64 window)
+{
+	const __u64 bit = window >> s->coarse_shift;
+
+	s->coarse[c - 2][bit / 64] |= 1ull << (bit % 64);
+}
+
+/*
+ * Smallest window from this one on whose coarse bit of class c is set, or window_end.
+ * Context: any; bounded by the map.
+ */
+static __u64 dcast_coarse_next(const struct dcast_sender *s, unsigned int c, __u64 window)
+{
+	__u64 bit = window >> s->coarse_shift, word = s->coarse[c - 2][bit / 64] >> (bit % 64);
+
+	if (word & 1)
+		return window;
+	while (!word) {
+		bit = (bit / 64 + 1) * 64;
+		if (bit << s->coarse_shift >= s->window_end)
+			return s->window_end;
+		word = s->coarse[c - 2][bit / 64];
+	}
+	return (bit + (unsigned int)__builtin_ctzll(word)) << s->coarse_shift;
+}
+
 /* Context: any, also panic with interrupts off; bounded by *windows. */
 int dcast_presence_build(struct dcast_sender *s, struct dcast_presence_job *job, __u64 slice,
 			 __u32 *windows, int count)
@@ -69,6 +102,7 @@ int dcast_presence_build(struct dcast_sender *s, struct dcast_presence_job *job,
 	while (job->next < DCAST_SLICE_WINDOWS) {
 		const __u64 window = dcast_next_ram_window(s, first + job->next);
 		unsigned int mask, c;
+		__u64 next;
 		__u32 w;
 
 		if (window >= s->window_end || window - first >= DCAST_SLICE_WINDOWS) {
@@ -78,12 +112,20 @@ int dcast_presence_build(struct dcast_sender *s, struct dcast_presence_job *job,
 		if (!*windows)
 			return 0;
 		--*windows;
+		next = dcast_skip(s, window);
+		if (next > window) {
+			job->next = next - first < DCAST_SLICE_WINDOWS ? (__u32)(next - first) :
+									  DCAST_SLICE_WINDOWS;
+			continue;
+		}
 		w = (__u32)(window - first);
 		mask = dcast_window_mask(s, window);
 		for (c = 1; c < DCAST_CLASSES; c++) {
 			if (!(mask >> c & 1))
 				continue;
 			job->bits->bits[c - 1][w / 8] |= (__u8)(1u << (w % 8));
+			if (c > 1)
+				dcast_coarse_set(s, c, window);
 			if (count)
 				dcast_count_block(s, c, window);
 		}
@@ -171,12 +213,18 @@ enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 			}
 			break;
 		case DCAST_WALK_REST:
+			if (w->number < s->window_end)
+				w->number = dcast_coarse_next(s, w->block_class, w->number);
 			w->number = dcast_next_ram_window(s, w->number);
 			if (w->number < s->window_end) {
 				if (!*windows)
 					return DCAST_WALK_AGAIN;
 				--*windows;
-				return dcast_walk_found(s, w->block_class, w->number++, 0);
+				number = dcast_skip(s, w->number);
+				if (number == w->number)
+					return dcast_walk_found(s, w->block_class, w->number++, 0);
+				w->number = number;
+				break;
 			}
 			w->number = 0;
 			if (++w->block_class == DCAST_CLASSES)

@@ -331,6 +331,7 @@ bool dcast_map_has(const struct dcast_map *map, u64 start, u64 end);
 /* filter.c, pages.c: any context, never fault */
 void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window,
 			  u8 cls[DCAST_MAX_WINDOW_PAGES]);
+u64 dcast_window_skip(u8 dump_level, u64 window);
 bool dcast_page_unaccepted(unsigned long pfn);
 int dcast_page_read(u64 pfn, void *dst);
 int dcast_phys_read(phys_addr_t paddr, void *dst, size_t len);

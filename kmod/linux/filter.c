@@ -234,3 +234,36 @@ void dcast_window_classes(const struct dcast_map *map, u8 dump_level, u64 window
 		}
 	}
 }
+
+/*
+ * Smallest window from this one on that may have a page which is not left out. Sections that are not
+ * online, free blocks and compound pages are stepped over as wholes, which they are for
+ * dcast_window_classes(), too.
+ * Context: any; does not fault, allocate or lock.
+ */
+u64 dcast_window_skip(u8 dump_level, u64 window)
+{
+	const unsigned long pages = DCAST_WINDOW_BYTES >> PAGE_SHIFT;
+	const unsigned long first = window * pages;
+	const struct page *page = pfn_to_online_page(first), *head;
+	unsigned long end = first;
+	unsigned int order;
+	int free;
+
+	if (!page) {
+		if (!online_section_nr(pfn_to_section_nr(first)))
+			end = ALIGN(first + 1, PAGES_PER_SECTION);
+		return max(window, (u64)end / pages);
+	}
+	free = dcast_free_order(page);
+	if (free >= 0) {
+		if (dump_level & DCAST_LEVEL_FREE)
+			end = first + (1ul << free);
+		return max(window, (u64)end / pages);
+	}
+	head = dcast_page_head(page, first, &order);
+	if (head && order && dcast_page_class(dump_level, first, page) == DCAST_CLASS_EXCLUDED &&
+	    !dcast_page_hwpoison(page))
+		end = ALIGN_DOWN(first, 1ul << order) + (1ul << order);
+	return max(window, (u64)end / pages);
+}

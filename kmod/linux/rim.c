@@ -28,6 +28,17 @@ static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW
 		dcast_hot_classes(run->hot, window, cls);
 }
 
+static __u64 dcast_rim_skip(void *ctx, __u64 window)
+{
+	const struct dcast_run *run = ctx;
+
+	if (window < run->window_first)
+		return run->window_first;
+	if (window >= run->window_end)
+		return ~0ull;
+	return dcast_window_skip(run->config.dump_level, window);
+}
+
 static int dcast_rim_page(void *ctx, __u64 pfn, void *dst)
 {
 	return dcast_page_read(pfn, dst);
@@ -151,6 +162,7 @@ void dcast_rim_init(struct dcast_run *run, bool sockets)
 	run->rim = (struct dcast_rim){
 		.ctx = run,
 		.window_classes = dcast_rim_classes,
+		.skip = dcast_rim_skip,
 		.read_page = dcast_rim_page,
 		.read_stream = dcast_rim_stream,
 		.compress = dcast_rim_compress,

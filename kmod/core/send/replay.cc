@@ -89,7 +89,7 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   dcast_config& config = replay->options_.config;
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
-  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, Rim::ReadPage,
+  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,             Rim::ReadPage,
                          Rim::ReadStream, Rim::Compress,      Rim::TxGet,
                          Rim::TxPut,      Rim::PathUp,        Rim::UnixNs,
                          Rim::ClockNs};

@@ -15,6 +15,16 @@ struct FakeRim {
   static void WindowClasses(void* ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES]) {
     for (unsigned i = 0; i < 16; ++i) cls[i] = Host(ctx).ClassOf(window * 16 + i);
   }
+  // As far as 40 windows at once, and not always as far as it could.
+  static __u64 Skip(void* ctx, __u64 window) {
+    __u64 next = window;
+    __u8 cls[DCAST_MAX_WINDOW_PAGES];
+    for (unsigned i = 0; i < window % 5 * 10; ++i, ++next) {
+      WindowClasses(ctx, next, cls);
+      if (std::any_of(cls, cls + 16, [](__u8 c) { return c != DCAST_CLASS_EXCLUDED; })) break;
+    }
+    return next;
+  }
   static int ReadPage(void* ctx, __u64 pfn, void* dst) {
     FakeHost& host = Host(ctx);
     ++host.read_page_calls;
@@ -85,6 +95,7 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
   }
   rim = {this,
          FakeRim::WindowClasses,
+         FakeRim::Skip,
          FakeRim::ReadPage,
          FakeRim::ReadStream,
          FakeRim::Compress,
