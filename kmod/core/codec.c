@@ -91,8 +91,7 @@ void dcast_codec_stepped(struct dcast_sender *s, __u64 now_ns, __u64 ns, int blo
 	state->stepped_ns = now_ns;
 	state->blocked = (__u8)blocked;
 	if (elapsed >= DCAST_CODEC_WINDOW) {
-		const __u64 kib_ns =
-			state->window_bytes ? elapsed * 1024 / state->window_bytes : 0;
+		const __u64 kib_ns = state->window_bytes ? elapsed * 1024 / state->window_bytes : 0;
 
 		/* Held up by the network: this is what it takes. Else it takes at least as much. */
 		if (kib_ns && (state->blocked_ns > elapsed / 2 || kib_ns < state->wire_ns_kib))

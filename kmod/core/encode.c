@@ -92,8 +92,8 @@ static __u32 dcast_gather_stream(const struct dcast_sender *s, __u64 number,
 }
 
 /* Context: any, also panic with interrupts off; must not allocate; reads cannot fault. */
-void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder,
-			struct dcast_slot *slot, const struct dcast_presence *bits)
+void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
+			const struct dcast_presence *bits)
 {
 	const __u64 began = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) : 0;
 	__u8 *payload = slot->data + sizeof(struct dcast_block_hdr);

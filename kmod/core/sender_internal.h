@@ -72,13 +72,13 @@ struct dcast_slot {
 	__u8 k, m;
 	__u8 lane;
 	__u8 flags;
-	__u8 codec;	  /* asked for; used, once it is made */
-	__u8 named;	  /* presence names it */
-	__u8 empty;	  /* made, and there are no pages */
+	__u8 codec; /* asked for; used, once it is made */
+	__u8 named; /* presence names it */
+	__u8 empty; /* made, and there are no pages */
 	__u8 zero_pages, unreadable_pages;
-	__u8 encoder;	  /* who made it */
-	__u8 lost;	  /* given up: what comes is not used */
-	__u8 again;	  /* lost, and to be asked of another */
+	__u8 encoder; /* who made it */
+	__u8 lost;    /* given up: what comes is not used */
+	__u8 again;   /* lost, and to be asked of another */
 };
 
 /* One processor's own. */
@@ -93,13 +93,14 @@ struct dcast_codec_cost {
 
 struct dcast_codec_state {
 	struct dcast_codec_cost cost[DCAST_CODECS];
-	__u64 step_bytes;		   /* of this step's packets, on one path */
-	__u64 sent_bytes, sent_ns;	   /* what handing packets over costs, on all paths */
-	__u64 window_ns, window_bytes;	   /* when the present window of time began, and sent before it */
-	__u64 stepped_ns, blocked_ns;	   /* last step; how long of the window nothing could leave */
-	__u32 wire_ns_kib;		   /* what the network takes for a KiB; 0: more than was sent */
-	__u8 blocked;			   /* since the last step */
-	__u8 turn;			   /* blocks until each codec is tried again */
+	__u64 step_bytes;	   /* of this step's packets, on one path */
+	__u64 sent_bytes, sent_ns; /* what handing packets over costs, on all paths */
+	__u64 window_ns,
+		window_bytes; /* when the present window of time began, and sent before it */
+	__u64 stepped_ns, blocked_ns; /* last step; how long of the window nothing could leave */
+	__u32 wire_ns_kib;	      /* what the network takes for a KiB; 0: more than was sent */
+	__u8 blocked;		      /* since the last step */
+	__u8 turn;		      /* blocks until each codec is tried again */
 };
 
 struct dcast_path_state {
@@ -292,8 +293,8 @@ int dcast_walk_over(const struct dcast_sender *s);
  * The block that slot names, into slot. bits: for PRESENCE chunks. Changes nothing but the slot and
  * the encoder's scratch.
  */
-void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder,
-			struct dcast_slot *slot, const struct dcast_presence *bits);
+void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
+			const struct dcast_presence *bits);
 __u64 dcast_stream_chunks(const struct dcast_sender *s, unsigned int stream);
 
 /* ---- jobs.c ---- */

@@ -115,7 +115,7 @@ int dcast_presence_build(struct dcast_sender *s, struct dcast_presence_job *job,
 		next = dcast_skip(s, window);
 		if (next > window) {
 			job->next = next - first < DCAST_SLICE_WINDOWS ? (__u32)(next - first) :
-									  DCAST_SLICE_WINDOWS;
+									 DCAST_SLICE_WINDOWS;
 			continue;
 		}
 		w = (__u32)(window - first);

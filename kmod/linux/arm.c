@@ -59,8 +59,7 @@ struct dcast_run *dcast_run_alloc(struct dcast_host *host, bool dumps, unsigned 
 		goto failed;
 	if (!dumps)
 		return run;
-	run->workspaces =
-		dcast_hold(host, (1 + helpers) * dcast_workspace_bytes(&run->config));
+	run->workspaces = dcast_hold(host, (1 + helpers) * dcast_workspace_bytes(&run->config));
 	run->vmcoreinfo = dcast_hold(host, DCAST_VMCOREINFO_BYTES);
 	if (run->workspaces && run->vmcoreinfo)
 		return run;

@@ -244,8 +244,8 @@ static ssize_t dcast_store_word(const char *name, const struct dcast_word *words
 	while (words->name && !sysfs_streq(page, words->name))
 		words++;
 	if (!words->name) {
-		pr_err("%s: wanted %s, got \"%.*s\"\n", name, wanted,
-		       (int)strcspn(page, "\n"), page);
+		pr_err("%s: wanted %s, got \"%.*s\"\n", name, wanted, (int)strcspn(page, "\n"),
+		       page);
 		return -EINVAL;
 	}
 	mutex_lock(&dcast_config_lock);
@@ -257,9 +257,9 @@ static ssize_t dcast_store_word(const char *name, const struct dcast_word *words
 	return result;
 }
 
-static const struct dcast_word dcast_modes[] = {
-	{ "mirror", DCAST_MIRROR }, { "stripe", DCAST_STRIPE }, {}
-};
+static const struct dcast_word dcast_modes[] = { { "mirror", DCAST_MIRROR },
+						 { "stripe", DCAST_STRIPE },
+						 {} };
 
 static ssize_t dcast_mode_show(struct config_item *item, char *page)
 {

@@ -254,9 +254,12 @@ struct dcast_host {
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns, unanswered_ns;
 	bool may_receive, may_wake, zones_usable;
-	bool may_reenter;  /* poll functions that a processor was stopped in; see rx.c */
-	bool receive_last; /* an allocator is what faulted */
-	u64 polled_ns;	   /* first */
+	bool may_reenter;	/* poll functions that a processor was stopped in; see rx.c */
+	bool receive_last;	/* an allocator is what faulted */
+	unsigned int irqs_on;	/* how often a driver has turned interrupts on */
+	unsigned long priority; /* of the processor, before the dump */
+	bool priority_raised;
+	u64 polled_ns; /* first */
 	struct dcast_entered entered[DCAST_MAX_ENTERED];
 	unsigned int nr_entered;
 	bool entered_any;	  /* more than that, or nobody knows */

@@ -150,7 +150,8 @@ unsigned int dcast_helpers_stack_used(const struct dcast_host *host)
 	unsigned int i, used = 0;
 
 	for (i = 0; i < host->nr_helpers; i++)
-		used = max(used, dcast_stack_used(host->helpers[i].stack, DCAST_HELPER_STACK_BYTES));
+		used = max(used,
+			   dcast_stack_used(host->helpers[i].stack, DCAST_HELPER_STACK_BYTES));
 	return used;
 }
 

@@ -13,12 +13,16 @@
 #include "stack.h"
 
 #include <linux/delay.h>
+#include <linux/irqflags.h>
 #include <linux/kexec.h>
 #include <linux/nmi.h>
 #include <linux/notifier.h>
 #include <linux/panic_notifier.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#ifdef CONFIG_X86
+#include <asm/cpufeature.h>
+#endif
 
 #define DCAST_TALK_NS  (5 * NSEC_PER_SEC)
 #define DCAST_DRAIN_NS (500 * NSEC_PER_MSEC)
@@ -98,6 +102,35 @@ static void dcast_poll_all(struct dcast_host *host)
 		dcast_poll(host, host->paths[i]);
 		dcast_tx_flush(host->paths[i]);
 	}
+	/* Some of what drivers call turns interrupts on: kmem_cache_alloc_bulk() of 6.1. */
+	if (!irqs_disabled()) {
+		local_irq_disable();
+		host->irqs_on++;
+	}
+}
+
+/*
+ * Interrupts stay out even when a driver turns them on: no vector is above the highest task priority.
+ * NMIs come. Context: panic.
+ */
+static void dcast_priority_raise(struct dcast_host *host)
+{
+#ifdef CONFIG_X86_64
+	if (!boot_cpu_has(X86_FEATURE_APIC) || boot_cpu_has(X86_FEATURE_XENPV))
+		return;
+	asm volatile("movq %%cr8, %0" : "=r"(host->priority));
+	asm volatile("movq %0, %%cr8" : : "r"(15ul) : "memory");
+	host->priority_raised = true;
+#endif
+}
+
+static void dcast_priority_restore(struct dcast_host *host)
+{
+#ifdef CONFIG_X86_64
+	if (host->priority_raised)
+		asm volatile("movq %0, %%cr8" : : "r"(host->priority) : "memory");
+	host->priority_raised = false;
+#endif
 }
 
 /* The last packets leave the card before the machine is reset. */
@@ -220,8 +253,10 @@ static void dcast_dump_report(struct dcast_host *host)
 		 stats->codec_blocks[DCAST_CODEC_NONE], stats->codec_blocks[DCAST_CODEC_LZ4],
 		 stats->codec_blocks[DCAST_CODEC_ZSTD], stats->helped_blocks, stats->helpers_lost,
 		 dcast_helpers_stack_used(host));
-	pr_emerg("stack: %u of %u bytes used\n",
-		 dcast_stack_used(host->stack, DCAST_STACK_BYTES), DCAST_STACK_BYTES);
+	if (host->irqs_on)
+		pr_emerg("drivers have turned interrupts on %u times; none came\n", host->irqs_on);
+	pr_emerg("stack: %u of %u bytes used\n", dcast_stack_used(host->stack, DCAST_STACK_BYTES),
+		 DCAST_STACK_BYTES);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
 		 stats->blocks, stats->raw_bytes >> 20, stats->encoded_bytes >> 20,
 		 stats->unreadable_pages, ms / 1000, ms % 1000 / 100, dcast_relays_known(s, true),
@@ -296,6 +331,7 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 		return NOTIFY_DONE;
 	if (atomic_xchg(&dcast_entered, 1)) {
 		pr_emerg("a second fault ends the dump; relays keep what they have\n");
+		dcast_priority_restore(host);
 		dcast_helpers_end();
 		return NOTIFY_DONE;
 	}
@@ -304,9 +340,11 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 	dcast_regs_to_panic(host, &host->regs);
 	strscpy(host->reason, message ? (const char *)message : "", sizeof(host->reason));
 	dcast_bh_disable();
+	dcast_priority_raise(host);
 	rcu_read_lock();
 	dcast_on_stack(dcast_dump, host, host->stack, DCAST_STACK_BYTES);
 	rcu_read_unlock();
+	dcast_priority_restore(host);
 	dcast_bh_enable();
 	dcast_helpers_end();
 	return NOTIFY_DONE;

@@ -12,19 +12,19 @@
  * switches look to its unwinder. fn must be __used.
  * Context: any.
  */
-#define dcast_on_stack(fn, arg, stack, bytes)                                          \
-	do {                                                                           \
-		void *top = (stack) + (bytes)-2 * sizeof(long);                        \
-		typeof(arg) first = (arg);                                             \
-                                                                                       \
-		asm volatile("movq	%%rsp, (%[top])\n\t"                           \
-			     "movq	%[top], %%rsp\n\t"                             \
-			     "call	" #fn "\n\t"                                   \
-			     "popq	%%rsp\n"                                       \
-			     : [top] "+b"(top), "+D"(first), ASM_CALL_CONSTRAINT       \
-			     :                                                         \
-			     : "cc", "memory", "rax", "rcx", "rdx", "rsi", "r8", "r9", \
-			       "r10", "r11");                                          \
+#define dcast_on_stack(fn, arg, stack, bytes)                                                 \
+	do {                                                                                  \
+		void *top = (stack) + (bytes)-2 * sizeof(long);                               \
+		typeof(arg) first = (arg);                                                    \
+                                                                                              \
+		asm volatile("movq	%%rsp, (%[top])\n\t"                                       \
+			     "movq	%[top], %%rsp\n\t"                                         \
+			     "call	" #fn "\n\t"                                          \
+			     "popq	%%rsp\n"                                                   \
+			     : [top] "+b"(top), "+D"(first), ASM_CALL_CONSTRAINT              \
+			     :                                                                \
+			     : "cc", "memory", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", \
+			       "r11");                                                        \
 	} while (0)
 #else
 #define dcast_on_stack(fn, arg, stack, bytes) fn(arg)

@@ -25,6 +25,7 @@ const dcast_rim kRim = {
         cls[i] = static_cast<__u8>(window * 16 + i < kPages ? (window + i / 5) % 4 : 0);
       }
     },
+    [](void*, __u64 window) -> __u64 { return window * 16 < kPages ? window : ~0ull; },
     [](void*, __u64 pfn, void* dst) {
       if (pfn >= kPages) __builtin_trap();
       std::memset(dst, static_cast<int>(pfn % 7), 4096);
@@ -35,7 +36,12 @@ const dcast_rim kRim = {
       std::memset(dst, 'l', len);
       return 0;
     },
-    [](void*, const void*, __u32, void*, __u32) -> __u32 { return 0; },
+    [](void*, unsigned encoder, dcast_codec, const void* src, __u32 len, void* dst,
+       __u32 cap) -> __u32 {
+      if (encoder > 2) __builtin_trap();
+      std::memcpy(dst, src, std::min(len / 2, cap));
+      return len / 2;
+    },
     [](void* ctx, unsigned) -> void* { return static_cast<World*>(ctx)->packet; },
     [](void* ctx, unsigned path, void* buf, __u32 len, unsigned lane) {
       auto* world = static_cast<World*>(ctx);
@@ -45,6 +51,7 @@ const dcast_rim kRim = {
       ++world->sent;
     },
     [](void*, unsigned path) { return path == 0 ? 1 : 0; },
+    nullptr,
     nullptr,
 };
 
@@ -61,6 +68,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   config.lanes = 3;
   config.page_shift = 12;
   config.slots = 2;
+  config.helpers = 2;
+  config.codecs = 7;
   config.parity_percent = 10;
   config.parity_percent_blind = 30;
   config.heartbeat_ms = 100;
@@ -84,7 +93,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (op & 1) {
       now += static_cast<uint64_t>(type) << (len % 24);
       const unsigned steps = relay % 8;
-      for (unsigned i = 0; i < steps; ++i) dcast_sender_step(&sender, now);
+      for (unsigned i = 0; i < steps; ++i) {
+        if (op & 16) dcast_sender_help(&sender, 1 + i % 2);
+        dcast_sender_step(&sender, now);
+      }
       if (!begun && (op & 2)) {
         begun = true;
         dcast_sender_begin(&sender, now, &range, 1, &meta, 0);

@@ -187,9 +187,17 @@ void SimHost::Arm() {
   config.blind_passes = options_.blind_passes;
   std::strcpy(config.hostname, "sim");
   std::strcpy(config.release, "6.1.0-sim");
-  const dcast_rim rim = {
-      this,          SimRim::WindowClasses, nullptr,          SimRim::ReadPage, SimRim::ReadStream, SimRim::Compress,
-      SimRim::TxGet, SimRim::TxPut,         SimRim::PathUp,   SimRim::UnixNs,     nullptr};
+  const dcast_rim rim = {this,
+                         SimRim::WindowClasses,
+                         nullptr,
+                         SimRim::ReadPage,
+                         SimRim::ReadStream,
+                         SimRim::Compress,
+                         SimRim::TxGet,
+                         SimRim::TxPut,
+                         SimRim::PathUp,
+                         SimRim::UnixNs,
+                         nullptr};
   const size_t scratch_bytes = dcast_sender_scratch_bytes(&config);
   size_t room = scratch_bytes + 64;
   scratch_.resize(room);

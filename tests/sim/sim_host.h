@@ -100,7 +100,7 @@ class SimHost {
   std::array<bool, DCAST_MAX_PATHS> path_up_;
   std::map<unsigned, std::string> streams_;
   uint64_t reads_ = 0;
-  uint64_t turns_ = 0;  // of helpers
+  uint64_t turns_ = 0;       // of helpers
   TimeNs wake_ns_ = kNever;  // of the event that is queued
   uint64_t wake_number_ = 0;
   bool alive_ = true;

@@ -89,10 +89,9 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   dcast_config& config = replay->options_.config;
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
-  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,             Rim::ReadPage,
-                         Rim::ReadStream, Rim::Compress,      Rim::TxGet,
-                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs,
-                         Rim::ClockNs};
+  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,     Rim::ReadPage,
+                         Rim::ReadStream, Rim::Compress,      Rim::TxGet,  Rim::TxPut,
+                         Rim::PathUp,     Rim::UnixNs,        Rim::ClockNs};
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =
       std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);

@@ -92,10 +92,10 @@ static void bench_ready_made(struct dcast_host *host, struct dcast_path *path)
 		bench_ns_##name += dcast_now_ns() - began; \
 	}
 
-BENCH_TIMED(int, dcast_encode_block,
-	    (struct dcast_sender * s, struct dcast_slot *slot, unsigned int block_class,
-	     __u64 number, const struct dcast_presence *bits),
-	    (s, slot, block_class, number, bits))
+BENCH_TIMED_VOID(dcast_encode_block,
+		 (const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
+		  const struct dcast_presence *bits),
+		 (s, slot, block_class, number, bits))
 BENCH_TIMED_VOID(dcast_window_classes, (const struct dcast_map *map, u8 level, u64 window, u8 *cls),
 		 (map, level, window, cls))
 BENCH_TIMED(int, dcast_page_read, (u64 pfn, void *dst), (pfn, dst))

@@ -41,7 +41,8 @@ class FakeHost {
 
   void Init();  // with `config`
   void Begin(uint8_t flags = 0);
-  // Steps, with what helpers there are in between, and moves the clock until `done` or `limit_ns` passed. False at the limit.
+  // Steps, with what helpers there are in between, and moves the clock until `done` or `limit_ns`
+  // passed. False at the limit.
   bool Run(const std::function<bool()>& done, uint64_t limit_ns = 100'000'000'000);
   bool RunToPhase(dcast_phase phase, uint64_t limit_ns = 100'000'000'000);
 

@@ -150,17 +150,19 @@ TEST(BlockCodec, Lz4ThatGivesMoreOrLessThanSaidIsRefused) {
 TEST(BlockCodec, ZstdThatGivesAnotherLengthIsRefused) {
   const std::string good = EncodeBlock(DCAST_CODEC_ZSTD, 12, 3, 0, 0, Pages(2));
   ASSERT_TRUE(DecodeBlock(1, 12, good).ok());
-  ExpectRefused(1, With(good,
-                        [](dcast_block_hdr& h) {
-                          h.present = dcast_to_le16(7);
-                          h.raw_len = dcast_to_le32(3 * 4096);
-                        }),
+  ExpectRefused(1,
+                With(good,
+                     [](dcast_block_hdr& h) {
+                       h.present = dcast_to_le16(7);
+                       h.raw_len = dcast_to_le32(3 * 4096);
+                     }),
                 absl::StatusCode::kDataLoss, "zstd gave 8192 bytes");
-  ExpectRefused(1, With(good,
-                        [](dcast_block_hdr& h) {
-                          h.present = dcast_to_le16(1);
-                          h.raw_len = dcast_to_le32(4096);
-                        }),
+  ExpectRefused(1,
+                With(good,
+                     [](dcast_block_hdr& h) {
+                       h.present = dcast_to_le16(1);
+                       h.raw_len = dcast_to_le32(4096);
+                     }),
                 absl::StatusCode::kDataLoss, "zstd gave Destination buffer is too small");
   ExpectRefused(1, good.substr(0, good.size() - 1), absl::StatusCode::kDataLoss, "zstd gave ");
 }

@@ -76,7 +76,8 @@ std::string EncodeBlock(uint8_t codec, uint8_t page_shift, uint16_t present, uin
                         uint16_t unreadable, std::string_view raw) {
   std::string payload(raw.size(), '\0');
   const auto size = static_cast<uint32_t>(raw.size());
-  payload.resize(CompressBlock(static_cast<dcast_codec>(codec), raw.data(), size, payload.data(), size));
+  payload.resize(
+      CompressBlock(static_cast<dcast_codec>(codec), raw.data(), size, payload.data(), size));
   if (payload.empty() || payload.size() >= raw.size()) {
     payload.assign(raw);
     codec = DCAST_CODEC_NONE;
@@ -241,8 +242,8 @@ absl::Status DumpBuilder::Statement(std::string_view line) {
   }
   if (what == "codec") {
     constexpr std::array<std::string_view, 3> kCodecs = {"none", "lz4", "zstd"};
-    const auto at = words.size() == 2 ? std::find(kCodecs.begin(), kCodecs.end(), words[1])
-                                      : kCodecs.end();
+    const auto at =
+        words.size() == 2 ? std::find(kCodecs.begin(), kCodecs.end(), words[1]) : kCodecs.end();
     if (at == kCodecs.end()) return malformed;
     codec = static_cast<uint8_t>(at - kCodecs.begin());
     return absl::OkStatus();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the panic hook gets to that it must not: the page and slab allocators, and the slow
- * paths of locks. From the hook's begin on each call of these is counted, apart for what the
+ * What the panic hook gets to that it must not: the page and slab allocators, the slow
+ * paths of locks, and interrupts. From the hook's begin on each call of these is counted, apart for what the
  * card's driver does in our hands (its transmit function, its poll functions), and what is
  * ours is said at once, with the names that are on the stack.
  */
@@ -36,6 +36,8 @@ static const char *const forbidden[] = {
 	"queued_write_lock_slowpath", "__mutex_lock_slowpath", "mutex_lock", "down", "down_read",
 	"down_write", "schedule", "schedule_timeout", "wait_for_completion", "synchronize_rcu",
 	"synchronize_irq", "msleep", "flush_work",
+	/* and interrupts, which are off */
+	"hrtimer_interrupt", "handle_irq_event", "__do_softirq",
 };
 /* clang-format on */
 #define FORBIDDEN ARRAY_SIZE(forbidden)
