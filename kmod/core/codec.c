@@ -31,32 +31,52 @@ static __u64 dcast_codec_time(const struct dcast_sender *s, unsigned int c)
 	return wire > all ? wire : all;
 }
 
-/* Context: any; must not allocate. */
-enum dcast_codec dcast_codec_pick(struct dcast_sender *s)
+/*
+ * The codec whose dump is the shortest; the present one, unless another is better by a sixteenth: a
+ * block that is asked for again should come out the same. Context: any; must not allocate.
+ */
+static unsigned int dcast_codec_best(struct dcast_sender *s)
 {
 	struct dcast_codec_state *state = &s->codec;
-	unsigned int c, first = DCAST_CODECS, best = DCAST_CODECS, other = DCAST_CODECS;
+	unsigned int c;
 
-	for (c = DCAST_CODECS; c-- > 0;) {
-		if (!(s->config.codecs >> c & 1))
-			continue;
-		/* Without a clock LZ4, when there is it: it costs little. */
-		if (first == DCAST_CODECS || c == DCAST_CODEC_LZ4)
-			first = c;
-		if (state->cost[c].raw < DCAST_CODEC_SAMPLE)
-			other = c;
-		else if (best == DCAST_CODECS || dcast_codec_time(s, c) < dcast_codec_time(s, best))
-			best = c;
-	}
-	if (!s->rim.clock_ns)
-		return (enum dcast_codec)first;
-	if (other != DCAST_CODECS)
-		return (enum dcast_codec)other;
+	for (c = 0; c < DCAST_CODECS; c++)
+		if (s->config.codecs >> c & 1 && state->cost[c].raw >= DCAST_CODEC_SAMPLE &&
+		    (state->cost[state->best].raw < DCAST_CODEC_SAMPLE ||
+		     dcast_codec_time(s, c) * 16 < dcast_codec_time(s, state->best) * 15))
+			state->best = (__u8)c;
+	return state->best;
+}
+
+/* Context: any; must not allocate. */
+void dcast_codec_init(struct dcast_sender *s)
+{
+	unsigned int c;
+
+	memset(&s->codec, 0, sizeof(s->codec));
+	/* Until more is known: LZ4, which costs little; else the strongest that there is. */
+	for (c = 0; c < DCAST_CODECS; c++)
+		if (s->config.codecs >> c & 1 &&
+		    !(c > DCAST_CODEC_LZ4 && s->config.codecs >> DCAST_CODEC_LZ4 & 1))
+			s->codec.best = (__u8)c;
+}
+
+/* Context: any; must not allocate. */
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again)
+{
+	struct dcast_codec_state *state = &s->codec;
+	unsigned int c;
+
+	if (!s->rim.clock_ns || again)
+		return (enum dcast_codec)state->best;
+	for (c = 0; c < DCAST_CODECS; c++)
+		if (s->config.codecs >> c & 1 && state->cost[c].raw < DCAST_CODEC_SAMPLE)
+			return (enum dcast_codec)c;
 	/* Memory changes its nature on the way: what was worse may be better now. */
 	state->turn = (__u8)((state->turn + 1) % DCAST_CODEC_TURNS);
 	if (state->turn < DCAST_CODECS && s->config.codecs >> state->turn & 1)
 		return (enum dcast_codec)state->turn;
-	return (enum dcast_codec)best;
+	return (enum dcast_codec)dcast_codec_best(s);
 }
 
 /* Context: any; must not allocate. */

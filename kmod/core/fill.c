@@ -34,7 +34,7 @@ static enum dcast_fill dcast_fill_nak(struct dcast_sender *s, struct dcast_slot 
 		s->nak_presence.active = 0;
 	}
 	dcast_nak_pop(s);
-	dcast_job_make(s, slot, item.block_class, item.number, 1, s->nak_presence.bits);
+	dcast_job_make(s, slot, item.block_class, item.number, 1, 1, s->nak_presence.bits);
 	if (slot->empty) {
 		dcast_empty(s, item.block_class, item.number);
 		return DCAST_FILL_BLOCK;
@@ -98,7 +98,7 @@ static enum dcast_fill dcast_fill_walk(struct dcast_sender *s, __u64 now_ns, __u
 			continue;
 		}
 		dcast_job_make(s, slot, s->walk.found_class, s->walk.found, s->walk.named,
-			       s->walk_presence.bits);
+			       s->pass > 1, s->walk_presence.bits);
 		if (dcast_fill_take(s, slot, now_ns))
 			return DCAST_FILL_BLOCK;
 	}

@@ -40,12 +40,12 @@ struct dcast_slot *dcast_free_slot(struct dcast_sender *s)
 
 /* Context: any; must not allocate. */
 static void dcast_job_name(struct dcast_sender *s, struct dcast_slot *slot,
-			   unsigned int block_class, __u64 number, int named)
+			   unsigned int block_class, __u64 number, int named, int again)
 {
 	slot->block_class = (__u8)block_class;
 	slot->number = number;
 	slot->named = (__u8)named;
-	slot->codec = (__u8)dcast_codec_pick(s);
+	slot->codec = (__u8)dcast_codec_pick(s, again);
 	slot->taken_ns = 0;
 	slot->lost = 0;
 	slot->again = 0;
@@ -69,15 +69,15 @@ static void dcast_job_count(struct dcast_sender *s, const struct dcast_slot *slo
 void dcast_job_ask(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
 		   __u64 number, int named)
 {
-	dcast_job_name(s, slot, block_class, number, named);
+	dcast_job_name(s, slot, block_class, number, named, s->pass > 1);
 	dcast_slot_turn(slot, DCAST_SLOT_ASKED);
 }
 
 /* Context: any, also panic with interrupts off; must not allocate. */
 void dcast_job_make(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
-		    __u64 number, int named, const struct dcast_presence *bits)
+		    __u64 number, int named, int again, const struct dcast_presence *bits)
 {
-	dcast_job_name(s, slot, block_class, number, named);
+	dcast_job_name(s, slot, block_class, number, named, again);
 	dcast_encode_block(s, 0, slot, bits);
 	dcast_job_count(s, slot);
 }

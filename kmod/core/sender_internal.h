@@ -101,6 +101,7 @@ struct dcast_codec_state {
 	__u32 wire_ns_kib;	      /* what the network takes for a KiB; 0: more than was sent */
 	__u8 blocked;		      /* since the last step */
 	__u8 turn;		      /* blocks until each codec is tried again */
+	__u8 best;		      /* enum dcast_codec */
 };
 
 struct dcast_path_state {
@@ -302,9 +303,9 @@ struct dcast_slot *dcast_free_slot(struct dcast_sender *s);
 /* Names a block to a free slot; it is encoded by whoever takes it first. */
 void dcast_job_ask(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
 		   __u64 number, int named);
-/* The same, encoded at once; bits: for PRESENCE chunks. */
+/* The same, encoded at once. again: it was sent before. bits: for PRESENCE chunks. */
 void dcast_job_make(struct dcast_sender *s, struct dcast_slot *slot, unsigned int block_class,
-		    __u64 number, int named, const struct dcast_presence *bits);
+		    __u64 number, int named, int again, const struct dcast_presence *bits);
 /* Encodes one block that nobody has taken yet. False when there is none. */
 int dcast_job_do(struct dcast_sender *s);
 /* A slot that is made, or NULL; it is IDLE then, and counted. */
@@ -317,7 +318,9 @@ unsigned int dcast_jobs_open(const struct dcast_sender *s);
 void dcast_jobs_drop(struct dcast_sender *s);
 
 /* ---- codec.c ---- */
-enum dcast_codec dcast_codec_pick(struct dcast_sender *s);
+void dcast_codec_init(struct dcast_sender *s);
+/* again: a block that was sent before, which should come out the same. */
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again);
 /* A block was made. */
 void dcast_codec_learn(struct dcast_sender *s, const struct dcast_slot *slot);
 /* A step has ended, and its packets have left, in ns; blocked: more would have, if they could. */

@@ -100,6 +100,7 @@ int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 		s->announce_copies = 1;
 	else
 		s->announce_ns = DCAST_NEVER;
+	dcast_codec_init(s);
 	dcast_pace_init(s, 0);
 	return 0;
 }

@@ -322,6 +322,8 @@ absl::Status FillKdump(Raw raw, SendOptions* out) {
   dcast_config& config = out->replay.config;
   randombytes_buf(&config.origin, sizeof(config.origin));
   config.origin |= 1;
+  config.codecs = static_cast<__u8>(raw.codecs);
+  config.helpers = static_cast<__u8>(raw.helpers);
   config.heartbeat_ms = 200;
   config.rate_kib_s = static_cast<__u32>(raw.rate_mib_s * 1024);
   config.linger_ns = static_cast<__u64>(raw.linger_s * 1e9);
