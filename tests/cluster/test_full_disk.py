@@ -12,6 +12,8 @@ import pytest
 from vmtest.util import run, wait_until
 
 PATIENCE_S = 120
+# What an image takes must be known: the codec is not left to what is the fastest.
+PACKED = ("--codec", "lz4")
 FLAGS = ["--min-free", "20MiB", "--silent-after", "3s", "--seal-after", "2s"]
 
 
@@ -55,7 +57,7 @@ def expect_whole(c, image, dump_ids) -> None:
 
 def expect_new_dump_refused(c, image) -> None:
     c.dump_id = secrets.token_hex(16)
-    assert c.send(image, "--linger", 2).wait() == 1
+    assert c.send(image, *PACKED, "--linger", 2).wait() == 1
     assert c.show(0) is None
     assert any("no new dump is begun" in line and c.dump_id in line for line in errors(c)), errors(c)
 
@@ -66,7 +68,7 @@ def test_disk_fills_with_dumps(cluster, image, small_disk):
         sealed = []
         for _ in range(5):
             c.dump_id = secrets.token_hex(16)
-            if c.send(image, "--linger", 2).wait() != 0:
+            if c.send(image, *PACKED, "--linger", 2).wait() != 0:
                 break
             c.wait_state()
             sealed.append(c.dump_id)
@@ -92,7 +94,7 @@ def test_disk_fills_with_dumps(cluster, image, small_disk):
                    lambda: "the deleted dumps' space: " + ", ".join(
                        f"{entry.name} {entry.stat().st_size}" for entry in small_disk.iterdir()))
         c.dump_id = secrets.token_hex(16)
-        assert c.send(image).wait() == 0, c.words()
+        assert c.send(image, *PACKED).wait() == 0, c.words()
         expect_whole(c, image, [*sealed, c.dump_id])
 
 
@@ -101,10 +103,10 @@ def test_disk_filled_by_others(cluster, image, small_disk):
     resize(small_disk, 150)
     with cluster(relays=1, flags=FLAGS) as c:
         first = c.dump_id
-        assert c.send(image).wait() == 0, c.words()
+        assert c.send(image, *PACKED).wait() == 0, c.words()
         c.wait_state()
         c.dump_id = secrets.token_hex(16)
-        sender = c.send(image, "--rate", 4, "--linger", 3)
+        sender = c.send(image, *PACKED, "--rate", 4, "--linger", 3)
         c.wait_held(0, 150)
         eaten = eat(small_disk)
         assert sender.wait() == 1
@@ -114,7 +116,7 @@ def test_disk_filled_by_others(cluster, image, small_disk):
         c.dump_id = secrets.token_hex(16)
 
         def sent():
-            return c.send(image, "--linger", 3).wait() == 0
+            return c.send(image, *PACKED, "--linger", 3).wait() == 0
         wait_until(sent, PATIENCE_S, c.words)
         expect_whole(c, image, [first, c.dump_id])
         assert len(errors(c)) < 60, "a full disk fills the log, too"
@@ -127,7 +129,7 @@ def test_room_comes_during_the_dump(cluster, image, small_disk):
     """The host still answers when the operator makes room: the dump is completed."""
     resize(small_disk, 26)
     with cluster(relays=1, flags=["--min-free", "16MiB"]) as c:
-        sender = c.send(image, "--linger", 120, "--rate", 10)
+        sender = c.send(image, *PACKED, "--linger", 120, "--rate", 10)
         wait_until(lambda: any("the store refuses blocks" in line for line in errors(c)), PATIENCE_S,
                    lambda: f"words about the disk\n{c.relays[0].log()[-3000:]}")
         assert sender.running()
