@@ -14,7 +14,9 @@ def test_nothing_is_stored_twice(cluster, image, senders):
     with cluster(relays=2) as c:
         c.net.set_loss(Loss(percent=1))
         boot = secrets.token_hex(16)
-        running = [c.send(image, "--rate", 8, "--boot-id", boot) for _ in range(senders)]
+        # One codec: which is the fastest may not be the same for both, nor all the time.
+        how = ("--rate", 8, "--boot-id", boot, "--codec", "lz4")
+        running = [c.send(image, *how) for _ in range(senders)]
         assert [sender.wait() for sender in running] == [0] * senders, c.words()
         for relay, dump in enumerate(c.wait_state()):
             blocks = int(dump["blocks_expected"])
@@ -22,7 +24,8 @@ def test_nothing_is_stored_twice(cluster, image, senders):
             # The etag ends in the number of keys held, in hex: one encoding of each block.
             assert int(dump["etag"].rpartition("-")[2], 16) == blocks
             n = c.counters(relay)
-            assert sum(n[name] for name in ("blocks", "blocks_peer", "blocks_replicated")) == blocks, n
+            came = ("blocks", "blocks_peer", "blocks_replicated")
+            assert sum(n.get(name, 0) for name in came) == blocks, n
             twice = n["symbols_duplicate"] + n["symbols_held"] + n.get("symbols_sealed", 0)
             assert twice > 0
             assert n["symbols"] == n["symbols_stored"] + twice, n
