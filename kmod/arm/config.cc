@@ -284,7 +284,7 @@ absl::Status CheckHostId(const Reader& reader, const toml::node& node, const std
   return reader.Error(node.source(), "host_id wants 32 hex digits, as in /etc/machine-id");
 }
 
-// Fractions of a MiB are fine; the module counts KiB.
+// One of the words that the key knows.
 absl::Status ReadWord(const Reader& reader, const toml::node& node, const WordKey& known,
                       ArmConfig* config) {
   std::string& word = config->attributes[std::string(known.key)];
@@ -300,6 +300,7 @@ absl::Status ReadWord(const Reader& reader, const toml::node& node, const WordKe
                       absl::StrCat(known.key, " wants one of ", wanted, ", not \"", word, "\""));
 }
 
+// Fractions of a MiB are fine; the module counts KiB.
 absl::Status ReadRate(const Reader& reader, const toml::node& node, ArmConfig* config) {
   const auto rate = node.value<double>();
   if (!node.is_number() || !rate || !(*rate >= 0) || *rate > kMaxRateMibPerS) {
