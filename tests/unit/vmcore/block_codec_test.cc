@@ -37,6 +37,19 @@ void ExpectRefused(uint8_t block_class, std::string_view encoded, absl::StatusCo
   EXPECT_THAT(std::string(block.status().message()), HasSubstr(words));
 }
 
+// A compressed block of two pages whose header says one, or three.
+void ExpectOtherPagesRefused(const std::string& two_pages, const std::string& words_of_one,
+                             const std::string& words_of_three) {
+  for (const int pages : {1, 3}) {
+    const std::string other = With(two_pages, [&](dcast_block_hdr& h) {
+      h.present = dcast_to_le16(static_cast<uint16_t>((1 << pages) - 1));
+      h.raw_len = dcast_to_le32(static_cast<uint32_t>(pages) * 4096);
+    });
+    ExpectRefused(1, other, absl::StatusCode::kDataLoss,
+                  pages == 1 ? words_of_one : words_of_three);
+  }
+}
+
 TEST(BlockCodec, CarriedPagesComeBackInOrderThroughEveryCodec) {
   for (const uint8_t codec : {DCAST_CODEC_NONE, DCAST_CODEC_LZ4, DCAST_CODEC_ZSTD}) {
     const std::string encoded =
@@ -131,39 +144,14 @@ TEST(BlockCodec, PayloadOfAnotherLengthIsRefused) {
 
 TEST(BlockCodec, Lz4ThatGivesMoreOrLessThanSaidIsRefused) {
   std::string two_pages = EncodeBlock(DCAST_CODEC_LZ4, 12, 3, 0, 0, Pages(2));
-  ExpectRefused(1,
-                With(two_pages,
-                     [](dcast_block_hdr& h) {
-                       h.present = dcast_to_le16(1);
-                       h.raw_len = dcast_to_le32(4096);
-                     }),
-                absl::StatusCode::kDataLoss, "LZ4");
-  ExpectRefused(1,
-                With(two_pages,
-                     [](dcast_block_hdr& h) {
-                       h.present = dcast_to_le16(7);
-                       h.raw_len = dcast_to_le32(3 * 4096);
-                     }),
-                absl::StatusCode::kDataLoss, "LZ4");
+  ExpectOtherPagesRefused(two_pages, "LZ4", "LZ4 gave 8192");
 }
 
 TEST(BlockCodec, ZstdThatGivesAnotherLengthIsRefused) {
   const std::string good = EncodeBlock(DCAST_CODEC_ZSTD, 12, 3, 0, 0, Pages(2));
   ASSERT_TRUE(DecodeBlock(1, 12, good).ok());
-  ExpectRefused(1,
-                With(good,
-                     [](dcast_block_hdr& h) {
-                       h.present = dcast_to_le16(7);
-                       h.raw_len = dcast_to_le32(3 * 4096);
-                     }),
-                absl::StatusCode::kDataLoss, "zstd gave 8192 bytes");
-  ExpectRefused(1,
-                With(good,
-                     [](dcast_block_hdr& h) {
-                       h.present = dcast_to_le16(1);
-                       h.raw_len = dcast_to_le32(4096);
-                     }),
-                absl::StatusCode::kDataLoss, "zstd gave Destination buffer is too small");
+  ExpectOtherPagesRefused(good, "zstd gave Destination buffer is too small",
+                          "zstd gave 8192 bytes");
   ExpectRefused(1, good.substr(0, good.size() - 1), absl::StatusCode::kDataLoss, "zstd gave ");
 }
 
