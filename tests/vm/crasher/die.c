@@ -48,10 +48,12 @@ static void null_timer(struct timer_list *timer)
 
 static DEFINE_TIMER(softirq_timer, null_timer);
 
+/* Not by a loop: softirqs may be left to a thread then (Linux 6.1), which would not get this processor. */
 static void die_null_softirq(void)
 {
 	mod_timer(&softirq_timer, jiffies + 1);
-	wait_for_it();
+	for (;;)
+		schedule_timeout_uninterruptible(HZ);
 }
 
 static enum hrtimer_restart null_hrtimer(struct hrtimer *timer)

@@ -89,7 +89,12 @@ static int dier(void *arg)
 		pr_err("hold=%s own=1: %d\n", hold, err);
 		return err;
 	}
-	/* From now on nobody else runs here, to wait for the processor that is stuck. */
+	/*
+	 * From now on nobody else runs here, to wait for the processor that is stuck; nor does an
+	 * interrupt, which may want what is held before there was time to die.
+	 */
+	if (!own && strcmp(hold, "none"))
+		local_irq_disable();
 	smp_store_release(&crasher_ready, true);
 	while (!smp_load_acquire(&crasher_held))
 		cpu_relax();
