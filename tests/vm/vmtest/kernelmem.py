@@ -272,27 +272,28 @@ class KernelMemory:
         dumped: pfn -> the page as a vmcore has it. They had no flags and no users, and were in no
         block of the page allocator's own.
         """
-        size = self._number("SIZE(page)")
+        wanted = set(pfns)
+        without = {pfn for pfn in wanted if (raw := self._struct_in(pfn, dumped)) and self._without_users(raw)}
+        return without - self.were_free(without, dumped)
 
-        def struct_of(pfn: int) -> bytes | None:
-            where = self.translate(self._vmemmap + pfn * size)
-            page = None if where is None else dumped(where // PAGE)
-            return page[where % PAGE:where % PAGE + size] if page else None
-
+    def were_free(self, pfns: Iterable[int], dumped: Callable[[int], bytes | None]) -> set[int]:
+        """Those of pfns that were in a block of the page allocator's own when their struct pages were
+        dumped."""
         def free(pfn: int) -> bool:
             for order in range(TOP_ORDER + 1):
-                raw = struct_of(pfn >> order << order)
+                raw = self._struct_in(pfn >> order << order, dumped)
                 if raw and self._has_type(raw, self._buddy) and order <= struct.unpack_from(
                         "<Q", raw, self._number("OFFSET(page.private)"))[0]:
                     return True
             return False
+        return {pfn for pfn in pfns if free(pfn)}
 
-        found = set()
-        for pfn in pfns:
-            raw = struct_of(pfn)
-            if raw and self._without_users(raw) and not free(pfn):
-                found.add(pfn)
-        return found
+    def _struct_in(self, pfn: int, dumped: Callable[[int], bytes | None]) -> bytes | None:
+        """A page's struct page as a vmcore has it."""
+        size = self._number("SIZE(page)")
+        where = self.translate(self._vmemmap + pfn * size)
+        page = None if where is None else dumped(where // PAGE)
+        return page[where % PAGE:where % PAGE + size] if page else None
 
     def _unused(self, pfn: int) -> bool:
         raw = self._page_structs.get(pfn)

@@ -59,7 +59,8 @@ class Report:
 
     dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
     unexcused: not dumped although the dump level keeps them. late: the same, but they were free
-    before: drivers took them for frames that came in during the dump, or the allocator put them
+    before, as their struct pages in the dump say or who points at them now: drivers took them for frames that
+    came in during the dump, or the allocator put them
     on a processor's own list, as it takes more than one block at a time, where they may still be. strays: dumped, but not
     RAM by the kernel's own map. given_back: dumped from
     a processor's own list of free pages, as their struct pages say in the dump, and free for all
@@ -140,8 +141,9 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
         else:
             differing[pfn] = got
     taken = _pointed_at(memory, differing)
+    were_free = memory.were_free({finding.pfn for finding in report.unexcused}, vmcore.page)
     report.late = [finding for finding in report.unexcused
-                   if finding.pfn // FRAGMENT in taken or OWN_LIST in finding.what]
+                   if finding.pfn // FRAGMENT in taken or finding.pfn in were_free or OWN_LIST in finding.what]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
     report.differing = _explain(memory, _stacks(vmcore, memory), differing)
     surplus = [pfn for pfn, kind in ram.items()
