@@ -81,6 +81,25 @@ static int die_at(struct kprobe *probe, struct pt_regs *regs)
 
 static struct kprobe at_probe = { .pre_handler = die_at };
 
+/*
+ * Until something is held: an interrupt may want just that, and would come before there was time to die. But
+ * who is to hold it may want an answer before that, so they are let in now and then.
+ */
+static void wait_without_interrupts(void)
+{
+	unsigned int turns;
+
+	for (;;) {
+		local_irq_disable();
+		for (turns = 0; turns < 10000; turns++) {
+			if (smp_load_acquire(&crasher_held))
+				return;
+			cpu_relax();
+		}
+		local_irq_enable();
+	}
+}
+
 static int dier(void *arg)
 {
 	int err = own ? crasher_hold_own(hold) : 0;
@@ -89,13 +108,10 @@ static int dier(void *arg)
 		pr_err("hold=%s own=1: %d\n", hold, err);
 		return err;
 	}
-	/*
-	 * From now on nobody else runs here, to wait for the processor that is stuck; nor does an
-	 * interrupt, which may want what is held before there was time to die.
-	 */
-	if (!own && strcmp(hold, "none"))
-		local_irq_disable();
+	/* From now on nobody else runs here, to wait for the processor that is stuck. */
 	smp_store_release(&crasher_ready, true);
+	if (!own && strcmp(hold, "none"))
+		wait_without_interrupts();
 	while (!smp_load_acquire(&crasher_held))
 		cpu_relax();
 	way();
