@@ -89,16 +89,14 @@ def test_unused_parts_of_the_memory_map(series, kernel_of, vmlinux_of, scratch):
         of_map = memory.memory_map
         unused = {page for page, described in of_map.items()
                   if all(pfn in left_out or pfn not in memory.classes for pfn in described)}
-        gone = {pfn for pfn in memory.classes if pfn not in left_out and kdump.page(pfn) is None}
-        # Free when the dump left, and taken since: so the dump says, or what described them was unused then.
-        late = {finding.pfn for finding in oracle.compare(kdump, memory, 31).late} - set(of_map)
-        late |= {pfn for page in gone & set(of_map) for pfn in of_map[page] if pfn in gone - set(of_map)}
-        assert len(late) <= judge.LATE, sorted(late)
-        gone -= late
+        gone = {pfn for pfn in of_map if kdump.page(pfn) is None}
         print(f"{len(of_map)} pages of the map, {len(unused)} unused, {len(gone)} left out")
         assert len(unused) > len(of_map) // 4
-        # Free pages that were taken while the dump left were free, and so their map unused, before.
-        assert gone <= set(of_map)
+        # Nothing else is lost. Free pages that were taken while the dump left were free, and so their map
+        # unused, before.
+        report = oracle.compare(kdump, memory, 31)
+        assert {finding.pfn for finding in report.unexcused} <= set(of_map), report
+        assert len(report.late) <= judge.LATE, report
         assert len(gone ^ unused) <= judge.LATE, (sorted(gone - unused), sorted(unused - gone))
         if series != "6.1":  # newer than Debian 12's makedumpfile and crash
             return
