@@ -59,9 +59,9 @@ class Report:
 
     dumped, missing: pages by class. differing: dumped, but not as the guest's memory is.
     unexcused: not dumped although the dump level keeps them. late: the same, but they were free
-    before, as their struct pages in the dump say or who points at them now: drivers took them for frames that
-    came in during the dump, or the allocator put them
-    on a processor's own list, as it takes more than one block at a time, where they may still be. strays: dumped, but not
+    before, as their struct pages in the dump say or who points at them now: drivers took them for
+    frames that came in during the dump, or the allocator put them on a processor's own list, as it
+    takes more than one block at a time, where they may still be. strays: dumped, but not
     RAM by the kernel's own map. given_back: dumped from
     a processor's own list of free pages, as their struct pages say in the dump, and free for all
     since. not_excluded: others that were dumped although the level would have allowed to skip them.
