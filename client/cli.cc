@@ -40,10 +40,18 @@ constexpr char kGetFooter[] = R"(Examples:
   dumpcast get 3fa9                     writes vmcore-HOST-ID.elf here
   dumpcast get 3fa9 -f kdump -O /var/crash/web1.kdump
   dumpcast get 3fa9 -O - | zstd > web1.elf.zst
+  dumpcast get 3fa9 --identity ~/keys/dumps    an encrypted dump
 
 Bytes go to FILE.part; a get that was broken off goes on at the same byte when it is run again.
 Every chunk's checksum is verified. The file appears under its name only when it is whole and
 on disk.)";
+
+constexpr char kKeygenFooter[] = R"(Examples:
+  dumpcast keygen                       writes ~/.config/dumpcast/identity, which get and log use
+  dumpcast keygen -O /media/safe/dumps.identity
+
+Standard output is the line for arm.toml of hosts whose dumps the identity shall open. It is not
+secret; the file is. Without the file, or a copy of it, nobody can read those dumps.)";
 
 constexpr char kWatchFooter[] = R"(Examples:
   dumpcast watch                                      everything, until interrupted
@@ -64,6 +72,8 @@ struct CommandLine {
   ShowOptions show;
   LogOptions log;
   GetOptions get;
+  KeygenOptions keygen;
+  HostkeyOptions hostkey;
   WatchOptions watch;
   RmOptions rm;
 };
@@ -116,6 +126,14 @@ void AddRequireComplete(CLI::App* command, bool* flag) {
   command->add_flag("--require-complete", *flag, "Exit with 4 when the dump is not complete");
 }
 
+void AddIdentity(CLI::App* command, std::string* path) {
+  command
+      ->add_option("--identity", *path,
+                   "Identity file that opens encrypted dumps [env DUMPCAST_IDENTITY; default "
+                   "~/.config/dumpcast/identity]")
+      ->type_name("FILE");
+}
+
 void AddCommands(CLI::App& app, CommandLine* line) {
   CLI::App* ls = app.add_subcommand("ls", "List dumps, newest first");
   AddHostAndFilter(ls, &line->ls.host, &line->ls.filter);
@@ -137,6 +155,7 @@ void AddCommands(CLI::App& app, CommandLine* line) {
   log->add_option("-n,--lines", line->log.lines, "Only the last N lines")
       ->check(CLI::Range(1, 1 << 30).description(""))
       ->type_name("N");
+  AddIdentity(log, &line->flags.identity);
 
   CLI::App* get = app.add_subcommand("get", "Fetch a dump as a vmcore file");
   AddId(get, &line->get.id);
@@ -153,6 +172,7 @@ void AddCommands(CLI::App& app, CommandLine* line) {
       ->check(CLI::Range(0, 1000000).description(""))
       ->type_name("N");
   AddRequireComplete(get, &line->get.require_complete);
+  AddIdentity(get, &line->flags.identity);
   get->footer(kGetFooter);
 
   CLI::App* watch = app.add_subcommand("watch", "Follow dumps as they arrive");
@@ -173,6 +193,26 @@ void AddCommands(CLI::App& app, CommandLine* line) {
   rm->add_option("ID", line->rm.ids, "Dump ids, or their beginnings")->required()->type_name("");
   rm->add_flag("-y,--yes", line->rm.yes, "Do not ask");
   rm->add_flag("--force", line->rm.force, "Also dumps that are being received");
+
+  CLI::App* keygen = app.add_subcommand("keygen", "Make an identity that opens encrypted dumps");
+  keygen
+      ->add_option("-O,--output-file", line->keygen.path,
+                   "File to write [~/.config/dumpcast/identity]")
+      ->type_name("FILE");
+  keygen->add_flag("--force", line->keygen.force,
+                   "Replace FILE when it exists: its dumps cannot be read any more");
+  keygen->footer(kKeygenFooter);
+
+  CLI::App* hostkey = app.add_subcommand("hostkey", "Derive a host's own key of a cluster key");
+  hostkey->add_option("HOST_ID", line->hostkey.host_id, "The host's /etc/machine-id")
+      ->required()
+      ->type_name("");
+  hostkey->add_option("--key-file", line->hostkey.key_file, "File with the cluster key")
+      ->required()
+      ->type_name("FILE");
+  hostkey->add_option("--epoch", line->hostkey.epoch, "Of this epoch's key [the highest]")
+      ->check(CLI::Range(1, 65535).description(""))
+      ->type_name("N");
 
   CLI::App* completion = app.add_subcommand("completion", "Print shell completion");
   completion->add_option("SHELL", line->shell, "bash")
@@ -200,18 +240,30 @@ ExitCode Fail(const absl::Status& status, const Environment& env) {
   return static_cast<ExitCode>(ExitCodeFor(status));
 }
 
+// Of a command that asks no server: a file that is missing is no dump that was not found.
+ExitCode Local(const absl::StatusOr<ExitCode>& code, const Environment& env) {
+  if (absl::IsNotFound(code.status())) {
+    return Fail(absl::InvalidArgumentError(code.status().message()), env);
+  }
+  return code.ok() ? *code : Fail(code.status(), env);
+}
+
 ExitCode Run(const CLI::App& app, CommandLine* line, const Environment& env) {
   if (app.got_subcommand("completion")) {
     *env.out << BashCompletion(app);
     return kExitOk;
   }
+  const bool json = line->output == "json";
+  if (app.got_subcommand("keygen")) return Local(RunKeygen(env, json, line->keygen), env);
+  if (app.got_subcommand("hostkey")) return Local(RunHostkey(env, line->hostkey), env);
   line->flags.deadline = absl::Seconds(line->deadline_seconds);
   if (line->timeout_seconds > 0) line->watch.timeout = absl::Seconds(line->timeout_seconds);
   auto config = LoadConfig(line->flags, line->config_path, env);
   if (!config.ok()) return Fail(config.status(), env);
   auto servers = Servers::Create(*config);
   if (!servers.ok()) return Fail(servers.status(), env);
-  const Context context{.env = env, .servers = *servers, .json = line->output == "json"};
+  const Context context{
+      .env = env, .servers = *servers, .json = json, .identity = config->identity};
   auto code = Dispatch(app, *line, context);
   if (!code.ok()) return Fail(code.status(), env);
   return *code;

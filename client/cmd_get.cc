@@ -2,11 +2,13 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/api.h"
 #include "client/commands.h"
+#include "client/decrypted_dump.h"
 #include "client/download.h"
 #include "client/dump_sink.h"
 #include "client/dump_text.h"
@@ -99,6 +101,12 @@ absl::StatusOr<ExitCode> RunGet(const Context& context, const GetOptions& option
   }
   auto dump = GetBestDump(context.servers, *name);
   if (!dump.ok()) return dump.status();
+  std::optional<Identity> identity;
+  if (dump->encrypted()) {
+    auto read = ReadIdentity(context.identity);
+    if (!read.ok()) return read.status();
+    identity = *std::move(read);
+  }
   Progress progress(&env, options.quiet);
   if (std::string missing = MissingText(*dump); !missing.empty()) {
     if (options.require_complete) {
@@ -113,6 +121,7 @@ absl::StatusOr<ExitCode> RunGet(const Context& context, const GetOptions& option
   const DownloadRequest request = {
       .name = dump->name(),
       .format = kdump ? v1::DUMP_FORMAT_KDUMP : v1::DUMP_FORMAT_ELF,
+      .identity = identity ? &*identity : nullptr,
       .retries = options.retries,
   };
   auto result = Download(context.servers, request, target->sink.get(), &progress, env);

@@ -5,6 +5,7 @@
 #include "absl/strings/string_view.h"
 #include "client/api.h"
 #include "client/commands.h"
+#include "client/decrypted_dump.h"
 #include "client/text.h"
 
 namespace dumpcast {
@@ -22,12 +23,21 @@ std::string LogJson(const DumpLog& log) {
   return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+absl::StatusOr<DumpLog> FetchLog(const Context& context, const v1::Dump& dump, uint32_t lines) {
+  if (!dump.encrypted()) return ReadLog(context.servers, dump.name(), lines);
+  const auto identity = ReadIdentity(context.identity);
+  if (!identity.ok()) return identity.status();
+  return ReadDecryptedLog(context.servers, dump.name(), *identity, lines);
+}
+
 }  // namespace
 
 absl::StatusOr<ExitCode> RunLog(const Context& context, const LogOptions& options) {
   auto name = DumpName(options.id);
   if (!name.ok()) return name.status();
-  auto log = ReadLog(context.servers, *name, options.lines);
+  auto dump = GetDump(context.servers, *name);
+  if (!dump.ok()) return dump.status();
+  auto log = FetchLog(context, *dump, options.lines);
   if (!log.ok()) return log.status();
   const Environment& env = context.env;
   if (context.json) {

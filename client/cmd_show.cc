@@ -44,6 +44,8 @@ void PrintDump(const v1::Dump& dump, const Environment& env) {
   Line(out, "kernel", absl::StrCat(dump.kernel_release(), "  ", dump.kernel_version()));
   Line(out, "kind", KindText(dump.live(), dump.test()));
   Line(out, "reason", dump.reason());
+  Line(out, "signature", dump.signature());
+  Line(out, "encrypted", dump.encrypted() ? "yes" : "no");
   Line(out, "state", StateText(dump));
   if (std::string missing = MissingText(dump); !missing.empty()) Line(out, "missing", missing);
   Line(out, "crashed", TimeText(ToTime(dump.has_crash_time(), dump.crash_time()), now));

@@ -20,6 +20,7 @@ struct Context {
   const Environment& env;
   Servers& servers;
   bool json = false;
+  std::string identity;  // file that opens encrypted dumps; empty: none was named
 };
 
 struct LsOptions {
@@ -54,6 +55,21 @@ struct GetOptions {
   int retries = 5;
 };
 absl::StatusOr<ExitCode> RunGet(const Context& context, const GetOptions& options);
+
+struct KeygenOptions {
+  std::string path;  // empty: DefaultIdentityPath()
+  bool force = false;
+};
+// Asks no server.
+absl::StatusOr<ExitCode> RunKeygen(const Environment& env, bool json, const KeygenOptions& options);
+
+struct HostkeyOptions {
+  std::string host_id;
+  std::string key_file;  // with cluster keys
+  uint32_t epoch = 0;    // 0: the highest
+};
+// Asks no server.
+absl::StatusOr<ExitCode> RunHostkey(const Environment& env, const HostkeyOptions& options);
 
 struct WatchOptions {
   std::string id;  // empty: every dump that matches

@@ -41,9 +41,9 @@ _dumpcast() {
     -o|--output) COMPREPLY=($(compgen -W "table json" -- "$word")); return ;;
     -f|--format) COMPREPLY=($(compgen -W "elf kdump" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "sealed complete" -- "$word")); return ;;
-    -O|--output-file|--ca|--cert|--key|--config)
+    -O|--output-file|--ca|--cert|--key|--config|--identity|--key-file)
       COMPREPLY=($(compgen -f -- "$word")); return ;;
-    --server|--host|--filter|--timeout|--deadline|--retries|--limit|-n|--lines|--tls-name)
+    --server|--host|--filter|--timeout|--deadline|--retries|--limit|-n|--lines|--tls-name|--epoch)
       return ;;
   esac
   case "$command" in

@@ -15,7 +15,7 @@ namespace dumpcast {
 namespace {
 
 constexpr absl::string_view kKnownKeys =
-    "servers = [\"host:port\", ...] and [tls] enabled, ca, cert, key, server_name";
+    "servers = [\"host:port\", ...], identity and [tls] enabled, ca, cert, key, server_name";
 
 absl::Status ServerError(absl::string_view text, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("server \"", text, "\": ", what,
@@ -105,6 +105,17 @@ absl::Status CheckTls(TlsConfig* tls) {
   return absl::OkStatus();
 }
 
+// `name` in this user's folder of the program; empty without a home.
+std::string InConfigFolder(const Environment& env, absl::string_view name) {
+  if (auto base = env.getenv("XDG_CONFIG_HOME"); base && !base->empty()) {
+    return absl::StrCat(*base, "/dumpcast/", name);
+  }
+  if (auto home = env.getenv("HOME"); home && !home->empty()) {
+    return absl::StrCat(*home, "/.config/dumpcast/", name);
+  }
+  return "";
+}
+
 void Override(const std::string& with, std::string* value) {
   if (!with.empty()) *value = with;
 }
@@ -160,6 +171,8 @@ absl::StatusOr<ClientConfig> ReadConfigFile(const std::string& path) {
     absl::Status status;
     if (key == "servers") {
       status = ReadServers(path, node, &config.servers);
+    } else if (key == "identity") {
+      status = ReadString(path, key, node, &config.identity);
     } else if (key == "tls" && node.is_table()) {
       status = ReadTls(path, *node.as_table(), &config.tls);
     } else {
@@ -173,13 +186,11 @@ absl::StatusOr<ClientConfig> ReadConfigFile(const std::string& path) {
 
 std::string DefaultConfigPath(const Environment& env) {
   if (auto path = env.getenv("DUMPCAST_CONFIG"); path && !path->empty()) return *path;
-  if (auto base = env.getenv("XDG_CONFIG_HOME"); base && !base->empty()) {
-    return absl::StrCat(*base, "/dumpcast/client.toml");
-  }
-  if (auto home = env.getenv("HOME"); home && !home->empty()) {
-    return absl::StrCat(*home, "/.config/dumpcast/client.toml");
-  }
-  return "";
+  return InConfigFolder(env, "client.toml");
+}
+
+std::string DefaultIdentityPath(const Environment& env) {
+  return InConfigFolder(env, "identity");
 }
 
 absl::StatusOr<ClientConfig> LoadConfig(const ClientConfig& flags, const std::string& config_path,
@@ -212,6 +223,13 @@ absl::StatusOr<ClientConfig> LoadConfig(const ClientConfig& flags, const std::st
   Override(flags.tls.cert_path, &config.tls.cert_path);
   Override(flags.tls.key_path, &config.tls.key_path);
   Override(flags.tls.server_name, &config.tls.server_name);
+  Override(env.getenv("DUMPCAST_IDENTITY").value_or(""), &config.identity);
+  Override(flags.identity, &config.identity);
+  if (config.identity.empty()) {
+    const std::string standard = DefaultIdentityPath(env);
+    std::error_code ec;
+    if (!standard.empty() && std::filesystem::exists(standard, ec)) config.identity = standard;
+  }
   config.deadline = flags.deadline;
   if (absl::Status status = CheckTls(&config.tls); !status.ok()) return status;
   return config;

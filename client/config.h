@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which relays to ask, and how: flags over environment over file over defaults.
+// Which relays to ask, how, and as whom: flags over environment over file over defaults.
 #ifndef DUMPCAST_CLIENT_CONFIG_H_
 #define DUMPCAST_CLIENT_CONFIG_H_
 
@@ -29,6 +29,8 @@ struct TlsConfig {
 struct ClientConfig {
   std::vector<std::string> servers;  // after LoadConfig(): gRPC targets with a port, at least one
   TlsConfig tls;
+  // Path of the file that opens encrypted dumps.
+  std::string identity;
   // How long one server has for one answer, or between two messages of a file.
   absl::Duration deadline = absl::Seconds(10);
 };
@@ -45,8 +47,14 @@ absl::StatusOr<ClientConfig> ReadConfigFile(const std::string& path);
 // a home.
 std::string DefaultConfigPath(const Environment& env);
 
+// Where `dumpcast keygen` writes to: $XDG_CONFIG_HOME or ~/.config, then dumpcast/identity. Empty
+// without a home.
+std::string DefaultIdentityPath(const Environment& env);
+
 // `flags` holds what the command line gave; `config_path` is empty for the default file, which may
-// be missing (a named one may not). Servers come from the first source that has any.
+// be missing (a named one may not). Servers come from the first source that has any. The identity
+// is that of flags, $DUMPCAST_IDENTITY, the file, or DefaultIdentityPath() if there is such a file;
+// it is not read here.
 absl::StatusOr<ClientConfig> LoadConfig(const ClientConfig& flags, const std::string& config_path,
                                         const Environment& env);
 

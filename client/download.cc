@@ -3,15 +3,20 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/crc32c.h"
+#include "client/decrypted_dump.h"
+#include "store/vmcore/elf_view.h"
+#include "store/vmcore/kdump_view.h"
 
 namespace dumpcast {
 namespace {
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(500);
 constexpr absl::Duration kLongestPause = absl::Seconds(8);
+constexpr uint64_t kStepBytes = 1 << 20;
 
 // How one stream ended.
 struct Outcome {
@@ -29,6 +34,10 @@ class Downloader {
 
  private:
   Outcome ReadFrom(Server& server);
+  // The same for an encrypted dump.
+  Outcome DecryptFrom(Server& server);
+  // Takes note of the view that a server has; both may fail.
+  void BeginView(const std::string& etag, uint64_t file_bytes, Outcome* outcome);
   absl::Status CheckChunk(const v1::ReadDumpResponse& chunk) const;
   // Asks each server once, unless the file is whole before. The error is one that ends everything;
   // what another round may mend is in errors_.
@@ -64,6 +73,14 @@ absl::Status Downloader::CheckChunk(const v1::ReadDumpResponse& chunk) const {
   return absl::OkStatus();
 }
 
+void Downloader::BeginView(const std::string& etag, uint64_t file_bytes, Outcome* outcome) {
+  if (sink_->etag().empty()) {
+    outcome->local = sink_->Begin(etag, file_bytes);
+  } else if (etag != sink_->etag() || file_bytes != sink_->file_bytes()) {
+    outcome->remote = absl::AbortedError("sent another view than the one asked for");
+  }
+}
+
 Outcome Downloader::ReadFrom(Server& server) {
   v1::ReadDumpRequest request;
   request.set_name(request_.name);
@@ -85,10 +102,8 @@ Outcome Downloader::ReadFrom(Server& server) {
       first = false;
       if (chunk.etag().empty()) {
         outcome.remote = absl::InternalError("named no etag");
-      } else if (sink_->etag().empty()) {
-        outcome.local = sink_->Begin(chunk.etag(), chunk.file_bytes());
-      } else if (chunk.etag() != sink_->etag() || chunk.file_bytes() != sink_->file_bytes()) {
-        outcome.remote = absl::AbortedError("sent another view than the one asked for");
+      } else {
+        BeginView(chunk.etag(), chunk.file_bytes(), &outcome);
       }
       if (!outcome.remote.ok() || !outcome.local.ok()) break;
     }
@@ -118,6 +133,33 @@ Outcome Downloader::ReadFrom(Server& server) {
   return outcome;
 }
 
+Outcome Downloader::DecryptFrom(Server& server) {
+  Outcome outcome;
+  const auto dump = OpenDecrypted(servers_, &server, request_.name, *request_.identity);
+  if (!dump.ok()) return {dump.status(), absl::OkStatus()};
+  // Known before the view is made, which may take a while.
+  if (!sink_->etag().empty() && !absl::StartsWith(sink_->etag(), absl::StrCat(dump->etag, "-"))) {
+    return {absl::AbortedError("holds other blocks than those read so far"), absl::OkStatus()};
+  }
+  const bool kdump = request_.format == v1::DUMP_FORMAT_KDUMP;
+  const auto file = kdump ? MakeKdumpView(dump->memory) : MakeElfView(dump->memory);
+  if (!file.ok()) return {file.status(), absl::OkStatus()};
+  const auto etag = DecryptedFileEtag(*dump, kdump ? "kdump" : "elf", **file);
+  if (!etag.ok()) return {etag.status(), absl::OkStatus()};
+  BeginView(*etag, (*file)->size(), &outcome);
+  std::string data;
+  while (outcome.remote.ok() && outcome.local.ok() && !whole()) {
+    data.resize(std::min(kStepBytes, sink_->file_bytes() - sink_->offset()));
+    outcome.remote = (*file)->Read(sink_->offset(), data.size(), data.data());
+    if (!outcome.remote.ok()) break;
+    outcome.local = sink_->Write(data);
+    if (!outcome.local.ok()) break;
+    moved_ = true;
+    progress_->Update(sink_->offset(), sink_->file_bytes());
+  }
+  return outcome;
+}
+
 absl::Status Downloader::Round() {
   errors_.clear();
   view_changed_ = moved_ = false;
@@ -125,7 +167,7 @@ absl::Status Downloader::Round() {
   for (size_t i = 0; i < servers_.size(); ++i) {
     Server& server = servers_.At(i);
     const uint64_t before = sink_->offset();
-    Outcome outcome = ReadFrom(server);
+    Outcome outcome = request_.identity == nullptr ? ReadFrom(server) : DecryptFrom(server);
     if (!outcome.local.ok()) return outcome.local;
     if (outcome.remote.ok()) {
       result_.server = server.address;

@@ -2,8 +2,10 @@
 #include "client/dump_text.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/text.h"
 
 namespace dumpcast {
@@ -79,7 +81,12 @@ std::string KindText(bool live, bool test) {
 
 std::string ReasonText(const v1::Dump& dump) {
   const std::string kind = KindText(dump.live(), dump.test());
-  return kind == kPanicKind ? dump.reason() : absl::StrCat("(", kind, ") ", dump.reason());
+  std::vector<absl::string_view> marks;
+  if (kind != kPanicKind) marks.push_back(kind);
+  if (dump.encrypted()) marks.push_back("encrypted");
+  if (marks.empty()) return dump.reason();
+  return absl::StrCat("(", absl::StrJoin(marks, ", "), ")", dump.reason().empty() ? "" : " ",
+                      dump.reason());
 }
 
 std::string MissingText(const v1::Dump& dump) {

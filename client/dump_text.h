@@ -35,7 +35,8 @@ std::string HostStateText(v1::HostState state);
 inline constexpr absl::string_view kPanicKind = "panic";
 std::string KindText(bool live, bool test);
 
-// The reason, marked "(live)" or "(test)" unless the host panicked.
+// The reason, which an encrypted dump keeps to itself, marked "(live)" or "(test)" unless the host
+// panicked, and "(encrypted)".
 std::string ReasonText(const v1::Dump& dump);
 
 // What a reader of this dump would miss; empty when it is complete.

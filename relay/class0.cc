@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/class0.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -27,10 +28,10 @@ absl::Status Class0::Add(uint64_t number, std::string_view encoded) {
   if (encoded.empty()) return absl::DataLossError("the sender could not read it");
   const absl::StatusOr<DecodedBlock> block = DecodeBlock(0, 0, encoded);
   if (!block.ok()) return block.status();
-  dcast_meta meta;
+  dcast_meta meta{};
   uint32_t lanes = 0;
-  if (number == kMetaNumber && block->raw.size() >= sizeof(meta)) {
-    std::memcpy(&meta, block->raw.data(), sizeof(meta));
+  if (number == kMetaNumber && block->raw.size() >= DCAST_META_LEAST_BYTES) {
+    std::memcpy(&meta, block->raw.data(), std::min(sizeof(meta), block->raw.size()));
     lanes = dcast_le32(meta.lanes);
     if (lanes == 0 || lanes > DCAST_MAX_LANES)
       return absl::DataLossError(absl::StrCat("META: wanted 1 to 64 lanes, found ", lanes));

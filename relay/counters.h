@@ -20,6 +20,7 @@ namespace dumpcast {
   X(kMagic, "refused_magic", "not dumpcast packets")                                             \
   X(kVersion, "refused_version", "of a newer major version")                                     \
   X(kUnknownEpoch, "refused_unknown_epoch", "of a key epoch that the key file does not have")    \
+  X(kRevoked, "refused_revoked", "of a host that the key file revokes")                          \
   X(kMac, "refused_mac", "with a wrong MAC: forged, damaged, or another cluster key")            \
   X(kFormat, "refused_format", "with a valid MAC and impossible fields")                         \
   X(kUnknownType, "refused_type", "with a valid MAC and a type that this version does not know") \

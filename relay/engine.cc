@@ -91,7 +91,8 @@ Engine::~Engine() = default;
 // ---- recovery ----
 
 void Engine::RestoreDump(TimeNs now, const RestoredDump& restored) {
-  const std::optional<dcast_keys> keys = impl_->lookup(restored.key.host_id, restored.key_epoch);
+  const HostKeys host = impl_->lookup(restored.key.host_id, restored.key_epoch);
+  const std::optional<dcast_keys> keys = host.revoked ? std::nullopt : host.keys;
   // Without its key nothing of the dump can be checked; a sealed or declined one needs none.
   auto dump = std::make_unique<Dump>(&impl_->shared, restored.key, restored.key_epoch,
                                      keys.value_or(dcast_keys{}), restored.live, restored.test);
@@ -106,7 +107,7 @@ void Engine::RestoreDump(TimeNs now, const RestoredDump& restored) {
     impl_->shared.Tell(Event::Kind::kDumpResumed, restored.key,
                        keys ? "going on with what the store holds"
                             : absl::StrCat("the key file has no epoch ", restored.key_epoch,
-                                           ": what peers hold cannot be checked"));
+                                           " for it: nothing more is asked for"));
   impl_->dumps.insert_or_assign(restored.key, std::move(dump));
 }
 

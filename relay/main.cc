@@ -5,11 +5,15 @@
 #include <sodium.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <ctime>
 #include <string>
+#include <tuple>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "protos/keys/keys.h"
 #include "relay/node.h"
@@ -38,16 +42,57 @@ void SayHowToTry(const RelayOptions& options) {
   spdlog::info("the store is in {}", options.store_path);
 }
 
-int Run(const RelayOptions& options) {
-  ClusterKeys keys = UnauthenticatedKeys();
-  if (!options.key_file.empty()) {
-    auto loaded = LoadKeyFile(options.key_file);
-    if (!loaded.ok()) {
-      std::fprintf(stderr, "dumpcast-relay: --key-file: %s\n",
-                   std::string(loaded.status().message()).c_str());
-      return 2;
+absl::StatusOr<ClusterKeys> LoadClusterKeys(const std::string& path) {
+  if (path.empty()) return UnauthenticatedKeys();
+  absl::StatusOr<ClusterKeys> keys = LoadKeyFile(path);
+  if (keys.ok() && (keys->by_epoch.empty() || !keys->host_by_epoch.empty())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path,
+        ": a relay wants cluster keys, `epoch key`; `host` lines are for the host they name"));
+  }
+  return keys;
+}
+
+// The key file when it has changed: rotated keys and revoked hosts count without a restart. One
+// that cannot be read is told, and nothing changes.
+class KeyFileWatch {
+ public:
+  explicit KeyFileWatch(const std::string& path) : path_(path), seen_(Look()) {}
+
+  // forced: somebody says that it has changed.
+  void Refresh(Node* node, bool forced) {
+    if (path_.empty()) return;
+    const Seen now = Look();
+    if (!forced && now == seen_) return;
+    seen_ = now;
+    auto keys = LoadClusterKeys(path_);
+    if (!keys.ok()) {
+      spdlog::error("the keys stay as they were: {}", std::string(keys.status().message()));
+      return;
     }
-    keys = *std::move(loaded);
+    spdlog::info("keys are read again: {} epochs, the newest is {}; {} hosts are revoked",
+                 keys->by_epoch.size(), keys->NewestEpoch(), keys->revoked.size());
+    node->SetKeys(*std::move(keys));
+  }
+
+ private:
+  using Seen = std::tuple<ino_t, off_t, time_t, long>;
+  Seen Look() const {
+    struct stat st {};
+    if (path_.empty() || stat(path_.c_str(), &st) != 0) return {};
+    return {st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+  }
+  const std::string path_;
+  Seen seen_;
+};
+
+int Run(const RelayOptions& options) {
+  KeyFileWatch key_file(options.key_file);
+  auto keys = LoadClusterKeys(options.key_file);
+  if (!keys.ok()) {
+    std::fprintf(stderr, "dumpcast-relay: --key-file: %s\n",
+                 std::string(keys.status().message()).c_str());
+    return 2;
   }
   for (const std::string& peer : options.peers) {
     if (auto name = ParsePeer(peer, 1); !name.ok()) {
@@ -67,6 +112,7 @@ int Run(const RelayOptions& options) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGUSR1);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   // Never undone: gRPC's own teardown may wait 10 s for a poller of a connection to a peer that
@@ -76,7 +122,7 @@ int Run(const RelayOptions& options) {
 
   SetUpLog(options.log_level);
   if (options.key_file.empty()) spdlog::warn("{}", kUnauthenticatedWarning);
-  auto node = Node::Start(options, std::move(keys));
+  auto node = Node::Start(options, *std::move(keys));
   if (!node.ok()) {
     spdlog::critical("cannot start: {}", std::string(node.status().message()));
     return 1;
@@ -91,6 +137,7 @@ int Run(const RelayOptions& options) {
   while (signal_number != SIGTERM && signal_number != SIGINT) {
     const timespec wait{kCounterSeconds, 0};
     signal_number = sigtimedwait(&signals, nullptr, &wait);
+    key_file.Refresh(node->get(), signal_number == SIGHUP);
     const std::string line = (*node)->CounterLine();
     if (line != last || signal_number == SIGUSR1) spdlog::info("counters: {}", line);
     last = line;

@@ -75,13 +75,22 @@ Node::~Node() {
   (void)Stop();
 }
 
-std::optional<dcast_keys> Node::HostKeys(const Id16& host_id, uint16_t epoch) const {
-  const Key* cluster = keys_.Find(epoch);
-  if (cluster == nullptr) return std::nullopt;
-  const Key host = DeriveHostKey(*cluster, host_id, epoch);
-  dcast_keys keys;
-  dcast_keys_init(&keys, host.data());
-  return keys;
+void Node::SetKeys(ClusterKeys keys) {
+  {
+    const std::lock_guard<std::mutex> lock(keys_mu_);
+    keys_ = std::move(keys);
+  }
+  ++keys_version_;
+}
+
+HostKeys Node::FindHostKeys(const Id16& host_id, uint16_t epoch) const {
+  const std::lock_guard<std::mutex> lock(keys_mu_);
+  HostKeys found({});
+  found.revoked = keys_.IsRevoked(host_id, epoch);
+  if (const std::optional<Key> host = keys_.HostKey(host_id, epoch)) {
+    dcast_keys_init(&found.keys.emplace(), host->data());
+  }
+  return found;
 }
 
 absl::Status Node::Init() {
@@ -117,7 +126,7 @@ absl::Status Node::Init() {
   std::random_device seed;
   auto random = std::make_shared<std::mt19937_64>((uint64_t{seed()} << 32) | seed());
   engine_ = std::make_unique<Engine>(
-      config, [this](const Id16& host_id, uint16_t epoch) { return HostKeys(host_id, epoch); },
+      config, [this](const Id16& host_id, uint16_t epoch) { return FindHostKeys(host_id, epoch); },
       [random] { return (*random)(); });
   if (absl::Status s = RestoreFromStore(*store_, Now(), engine_.get()); !s.ok()) return s;
 
@@ -219,7 +228,8 @@ absl::Status Node::StartApi() {
 
 absl::Status Node::VerifyEncoding(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
                                   std::string_view encoded) const {
-  const auto keys = HostKeys(dump.host_id, static_cast<uint16_t>(key_epoch));
+  // A host that was revoked since has sent it before.
+  const auto keys = FindHostKeys(dump.host_id, static_cast<uint16_t>(key_epoch)).keys;
   if (!keys)
     return absl::FailedPreconditionError(
         absl::StrCat("the key file has no epoch ", key_epoch, ", which the host's packets named"));
@@ -320,9 +330,14 @@ void Node::LogEvents(const std::vector<Event>& events) {
 
 void Node::ReceiveLoop(size_t receiver) {
   Verifier verifier(
-      [this](const Id16& host_id, uint16_t epoch) { return HostKeys(host_id, epoch); });
+      [this](const Id16& host_id, uint16_t epoch) { return FindHostKeys(host_id, epoch); });
+  uint64_t keys_version = keys_version_;
   std::vector<Verified> verified;
   udp_->Run(receiver, [&](const std::vector<Datagram>& batch) {
+    if (const uint64_t now_version = keys_version_; now_version != keys_version) {
+      verifier.Forget();
+      keys_version = now_version;
+    }
     verified.clear();
     for (const Datagram& datagram : batch) verified.push_back(verifier.Verify(datagram));
     WithEngine([&](Engine& engine, TimeNs now) {

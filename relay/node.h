@@ -7,6 +7,7 @@
 #ifndef DUMPCAST_RELAY_NODE_H_
 #define DUMPCAST_RELAY_NODE_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -24,6 +25,7 @@
 #include "relay/options.h"
 #include "relay/peer_names.h"
 #include "relay/udp.h"
+#include "relay/verify.h"
 #include "relay/writer.h"
 #include "store/receive_status.h"
 #include "store/replicate/replicator.h"
@@ -46,6 +48,9 @@ class Node final : public ReceiveStatusSource {
   uint32_t PathsHeard(const Id16& host_id) const override;
 
   std::string CounterLine() const;
+
+  // Other keys from now on. What a host sent under keys that are no longer there is kept.
+  void SetKeys(ClusterKeys keys);
   const std::vector<int>& grpc_ports() const { return server_->ports(); }
 
  private:
@@ -59,7 +64,7 @@ class Node final : public ReceiveStatusSource {
   void OnReplicatedSeal(const DumpKey& dump, bool complete);
   bool Receiving(const DumpKey& dump) const;
 
-  std::optional<dcast_keys> HostKeys(const Id16& host_id, uint16_t epoch) const;
+  HostKeys FindHostKeys(const Id16& host_id, uint16_t epoch) const;
   void ReceiveLoop(size_t receiver);
   void TimerLoop();
   void WriterLoop();
@@ -71,7 +76,10 @@ class Node final : public ReceiveStatusSource {
   void LogEvents(const std::vector<Event>& events);
 
   const RelayOptions options_;
-  const ClusterKeys keys_;
+  mutable std::mutex keys_mu_;
+  ClusterKeys keys_;  // under keys_mu_
+  // Rises with each SetKeys(): who remembers keys forgets them.
+  std::atomic<uint64_t> keys_version_ = 0;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<Udp> udp_;

@@ -87,6 +87,10 @@ struct Verifier::Cache {
 Verifier::Verifier(KeyLookup keys) : lookup_(std::move(keys)), cache_(std::make_unique<Cache>()) {}
 Verifier::~Verifier() = default;
 
+void Verifier::Forget() {
+  cache_->keys.clear();
+}
+
 Verified Verifier::Verify(const Datagram& datagram) {
   Verified v;
   v.from = datagram.from;
@@ -112,9 +116,10 @@ Verified Verifier::Verify(const Datagram& datagram) {
   if (cached != cache_->keys.end()) {
     v.keys = cached->second;
   } else {
-    const std::optional<dcast_keys> keys = lookup_(name.first, name.second);
-    if (!keys) return refuse(Counter::kUnknownEpoch);
-    v.keys = std::make_shared<const dcast_keys>(*keys);
+    const HostKeys host = lookup_(name.first, name.second);
+    if (host.revoked) return refuse(Counter::kRevoked);
+    if (!host.keys) return refuse(Counter::kUnknownEpoch);
+    v.keys = std::make_shared<const dcast_keys>(*host.keys);
   }
   if (dcast_packet_mac(v.keys.get(), bytes.data(), bytes.size()) != dcast_le64(v.hdr.mac)) {
     v.keys.reset();

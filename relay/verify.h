@@ -16,9 +16,17 @@
 
 namespace dumpcast {
 
-// The keys of a host, derived from the cluster key of an epoch; nullopt when the epoch is unknown.
+// The keys of a host under an epoch, or why it has none.
+struct HostKeys {
+  // Implicit: who knows of no revoked hosts has just keys or none.
+  HostKeys(std::optional<dcast_keys> found) : keys(found) {}
+
+  std::optional<dcast_keys> keys;  // nullopt: the epoch is unknown
+  bool revoked = false;            // it is not to be believed, whatever its keys
+};
+
 // Called from every thread that has a Verifier.
-using KeyLookup = std::function<std::optional<dcast_keys>(const Id16& host_id, uint16_t epoch)>;
+using KeyLookup = std::function<HostKeys(const Id16& host_id, uint16_t epoch)>;
 
 // A packet that passed, or why it did not.
 struct Verified {
@@ -43,6 +51,8 @@ class Verifier {
   explicit Verifier(KeyLookup keys);
   ~Verifier();
   Verified Verify(const Datagram& datagram);
+  // Looks up every host anew: what the lookup answers has changed.
+  void Forget();
 
  private:
   struct Cache;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/block_set.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "protos/wire/bytes.h"
@@ -33,9 +34,9 @@ bool Expectation::AddChunk(uint64_t number, std::string_view raw) {
   const uint64_t stream = number >> DCAST_STREAM_SHIFT;
   const uint64_t chunk = number & ((1ull << DCAST_STREAM_SHIFT) - 1);
   if (stream == DCAST_STREAM_META && chunk == 0) {
-    dcast_meta meta;
-    if (raw.size() < sizeof(meta)) return false;
-    memcpy(&meta, raw.data(), sizeof(meta));
+    dcast_meta meta{};
+    if (raw.size() < DCAST_META_LEAST_BYTES) return false;
+    memcpy(&meta, raw.data(), std::min(sizeof(meta), raw.size()));
     std::array<uint64_t, DCAST_STREAMS> chunks{};
     for (unsigned s = 0; s < DCAST_STREAMS; s++) {
       const uint64_t bytes = dcast_le64(meta.stream_len[s]);

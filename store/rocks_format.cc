@@ -11,11 +11,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "protos/wire/dumpcast_wire.h"
 
 namespace dumpcast::rocks {
 namespace {
@@ -92,7 +94,9 @@ std::string EndOfDump(const DumpKey& dump) {
 }
 
 std::string EncodeIndexValue(std::string_view encoded) {
-  const std::string_view head = encoded.substr(0, kHeaderBytes);
+  constexpr size_t kCipherAt = offsetof(dcast_block_hdr, cipher);
+  const bool encrypted = encoded.size() >= kHeaderBytes && encoded[kCipherAt] != DCAST_CIPHER_NONE;
+  const std::string_view head = encoded.substr(0, encrypted ? kEncryptedHeaderBytes : kHeaderBytes);
   std::string value(4, '\0');
   for (int i = 0; i < 4; i++) value[i] = static_cast<char>(encoded.size() >> (8 * i));
   value.append(head);

@@ -30,7 +30,10 @@ inline constexpr std::string_view kHostPrefix = "h/";        // host_id -> v1.Ho
 inline constexpr std::string_view kBlocksFamily = "blocks";
 inline constexpr std::string_view kIndexFamily = "index";
 
+// What the index keeps of an encoding: its header; of an encrypted one the header, the nonce and
+// room for the header within and the tag, which is all of a block that carries no page.
 inline constexpr size_t kHeaderBytes = 16;  // sizeof(struct dcast_block_hdr)
+inline constexpr size_t kEncryptedHeaderBytes = 72;
 inline constexpr size_t kDumpBytes = 32;
 inline constexpr size_t kBlockKeyBytes = kDumpBytes + 1 + 8 + 8;
 
@@ -41,7 +44,8 @@ std::optional<BlockKey> DecodeBlockKey(std::string_view bytes);
 // The first key after all keys of the dump; empty when there is none (ids of 0xff only).
 std::string EndOfDump(const DumpKey& dump);
 
-// Index value: le32 encoded length, then the encoding's first min(16, length) bytes.
+// Index value: le32 encoded length, then the encoding's first bytes: at most kHeaderBytes, or
+// kEncryptedHeaderBytes when it is encrypted.
 std::string EncodeIndexValue(std::string_view encoded);
 struct IndexValue {
   uint32_t encoded_len = 0;

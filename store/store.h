@@ -79,7 +79,8 @@ class Store : public BlockSink {
       const std::function<bool(const BlockKey&, std::string_view encoded)>& visit) const = 0;
 
   // Calls visit for the encoding that views use of each block of a class with number in [first,
-  // last], ascending, with its header; stops when visit returns false. EMPTY blocks come with a
+  // last], ascending, with its header (of an encrypted one 72 bytes, which have the header within);
+  // stops when visit returns false. EMPTY blocks come with a
   // header of zeros, as do blocks whose header does not parse (an encoding of a newer version).
   virtual absl::Status ScanHeaders(
       const DumpKey& dump, uint8_t block_class, uint64_t first, uint64_t last,

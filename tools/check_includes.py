@@ -60,7 +60,8 @@ PARTS = (
          "kmod/arm knows kmod/core, protos/wire and protos/keys"),
     Part("relay", ("store", "protos"), "relay/ knows store/ and protos/"),
     Part("store", ("protos",), "store/ knows protos/"),
-    Part("store/vmcore", ("protos/wire",), "store/vmcore knows protos/wire only"),
+    Part("store/vmcore", ("protos/wire", "protos/keys"),
+         "store/vmcore knows protos/wire and protos/keys"),
     Part("client", ("protos", "store/vmcore"), "client/ knows protos/ and store/vmcore only"),
     Part("tests", ("protos", "kmod", "relay", "store", "client"), "tests/ may know everybody"),
 )

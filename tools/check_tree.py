@@ -37,7 +37,7 @@ def expected_licence(path: str) -> tuple[str, ...]:
     """The licence expressions that a file may carry, by its folder."""
     both = "GPL-2.0-only OR Apache-2.0"
     if path.startswith(("kmod/linux/", "tests/vm/crasher/", "tests/vm/lkdtm/",
-                        "tests/bench/sender/")):
+                        "tests/bench/path/", "tests/bench/sender/")):
         return ("GPL-2.0-only",)
     if path.startswith(("kmod/core/", "protos/wire/")):
         return (both,)

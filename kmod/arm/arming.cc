@@ -30,15 +30,15 @@ std::string Hex(const Bytes& bytes) {
 }
 
 // What is written of the host itself, gathered before a host that is armed already is let go.
-struct Identity {
+struct HostIdentity {
   HostId host_id{};
   std::string boot_id, hostname;
   uint16_t key_epoch = 0;
   Key host_key{};
 };
 
-absl::StatusOr<Identity> GatherIdentity(const Files& files, const ArmConfig& config) {
-  Identity identity;
+absl::StatusOr<HostIdentity> GatherIdentity(const Files& files, const ArmConfig& config) {
+  HostIdentity identity;
   const absl::StatusOr<HostId> host_id = FindHostId(files, config);
   if (!host_id.ok()) return host_id.status();
   identity.host_id = *host_id;
@@ -54,8 +54,7 @@ absl::StatusOr<Identity> GatherIdentity(const Files& files, const ArmConfig& con
     keys = *std::move(loaded);
   }
   identity.key_epoch = keys.NewestEpoch();
-  identity.host_key =
-      DeriveHostKey(*keys.Find(identity.key_epoch), identity.host_id, identity.key_epoch);
+  identity.host_key = *keys.HostKey(identity.host_id, identity.key_epoch);  // the newest is there
   return identity;
 }
 
@@ -111,11 +110,40 @@ absl::Status WritePath(const Files& files, const PathConfig& path) {
   return absl::OkStatus();
 }
 
-absl::Status WriteSettings(const Files& files, const ArmConfig& config, const Identity& identity) {
+// A key of this arming's own, for those who may read its dumps. It is not kept anywhere else.
+absl::Status WriteCipherKeys(const Files& files, const std::vector<Recipient>& recipients) {
+  std::string boxes = "\n";
+  if (!recipients.empty()) {
+    const EndToEndKey key = NewEndToEndKey();
+    const CipherKeys cipher(key);
+    const Secret<16> signature = SignatureKey(recipients);
+    Secret<DCAST_CIPHER_KEY_BYTES + 16 + 16> all;  // as kmod/linux/configfs.c wants them
+    std::copy(std::begin(cipher.cipher), std::end(cipher.cipher), all.data());
+    dcast_store64(all.data() + DCAST_CIPHER_KEY_BYTES, cipher.nonce.k0);
+    dcast_store64(all.data() + DCAST_CIPHER_KEY_BYTES + 8, cipher.nonce.k1);
+    std::copy(signature.data(), signature.data() + signature.size(),
+              all.data() + DCAST_CIPHER_KEY_BYTES + 16);
+    for (const Recipient& recipient : recipients) {
+      const dcast_key_box box = MakeKeyBox(key, recipient);
+      absl::StrAppend(&boxes,
+                      absl::BytesToHexString(
+                          absl::string_view(reinterpret_cast<const char*>(&box), sizeof(box))),
+                      "\n");
+    }
+    absl::Status status = files.WriteSecret(Attribute("cipher_keys"), all.data(), all.size());
+    if (!status.ok()) return status;
+  }
+  return files.Write(Attribute("key_boxes"), boxes);
+}
+
+absl::Status WriteSettings(const Files& files, const ArmConfig& config,
+                           const HostIdentity& identity) {
   absl::Status status = files.Write(Attribute("host_id"), Hex(identity.host_id));
   status.Update(files.Write(Attribute("boot_id"), identity.boot_id));
   status.Update(files.Write(Attribute("hostname"), identity.hostname));
-  status.Update(files.Write(Attribute("host_key"), Hex(identity.host_key)));
+  status.Update(
+      files.WriteSecret(Attribute("host_key"), identity.host_key.data(), identity.host_key.size()));
+  status.Update(WriteCipherKeys(files, config.recipients));
   status.Update(files.Write(Attribute("key_epoch"), absl::StrCat(identity.key_epoch)));
   status.Update(WriteCrashNotes(files));
   for (const auto& [name, value] : config.attributes) {
@@ -124,7 +152,7 @@ absl::Status WriteSettings(const Files& files, const ArmConfig& config, const Id
   return status;
 }
 
-absl::Status WriteAll(const Files& files, const ArmConfig& config, const Identity& identity) {
+absl::Status WriteAll(const Files& files, const ArmConfig& config, const HostIdentity& identity) {
   if (absl::Status status = Disarm(files); !status.ok()) return status;
   if (absl::Status status = WriteSettings(files, config, identity); !status.ok()) return status;
   for (const PathConfig& path : config.paths) {
@@ -175,7 +203,7 @@ absl::StatusOr<HostId> FindHostId(const Files& files, const ArmConfig& config) {
 }
 
 absl::Status Arm(const Files& files, const ArmConfig& config) {
-  const absl::StatusOr<Identity> identity = GatherIdentity(files, config);
+  const absl::StatusOr<HostIdentity> identity = GatherIdentity(files, config);
   if (!identity.ok()) return identity.status();
   if (absl::Status status = CheckDevices(files, config); !status.ok()) return status;
   absl::Status status = WriteAll(files, config, *identity);

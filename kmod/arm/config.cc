@@ -63,6 +63,7 @@ constexpr double kMaxRateMibPerS = 4194303;
 
 constexpr int kMaxPaths = 8;
 constexpr size_t kMaxDestinations = 16;
+constexpr size_t kMaxRecipients = 16;
 
 struct Address {
   std::string text;
@@ -312,6 +313,24 @@ absl::Status ReadRate(const Reader& reader, const toml::node& node, ArmConfig* c
   return absl::OkStatus();
 }
 
+absl::Status ReadRecipients(const Reader& reader, const toml::node& node, ArmConfig* config) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr || array->size() > kMaxRecipients) {
+    return reader.Error(node.source(), absl::StrCat("recipients wants a list of up to ",
+                                                    kMaxRecipients, " keys in quotes"));
+  }
+  for (const toml::node& element : *array) {
+    std::string text;
+    if (absl::Status status = reader.String("each recipient", element, &text); !status.ok()) {
+      return status;
+    }
+    const absl::StatusOr<Recipient> recipient = ParseRecipient(text);
+    if (!recipient.ok()) return reader.Error(element.source(), recipient.status().message());
+    config->recipients.push_back(*recipient);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::key& toml_key,
                      const toml::node& node, ArmConfig* config) {
   NumberKey number;
@@ -326,6 +345,7 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
     config->attributes[std::string(key)] = absl::StrCat(exclude ? 1 : 0);
     return status;
   }
+  if (key == "recipients") return ReadRecipients(reader, node, config);
   if (key == "path") return ReadPaths(reader, node, config);
   if (key == "host_id") {
     absl::Status status = reader.String(key, node, &config->host_id);
@@ -344,11 +364,12 @@ absl::Status ReadTop(const Reader& reader, absl::string_view key, const toml::ke
     config->attributes[std::string(number.attribute)] = absl::StrCat(value * number.unit);
     return status;
   }
-  return reader.Error(toml_key.source(),
-                      absl::StrCat("unknown key ", key,
-                                   "; known are key_file, host_id, hostname, module, fix_kernel, "
-                                   "reboot_after_s, mode, codec, rate_mib_s, ",
-                                   Names(kNumbers), " and [[path]]"));
+  return reader.Error(
+      toml_key.source(),
+      absl::StrCat("unknown key ", key,
+                   "; known are key_file, recipients, host_id, hostname, module, fix_kernel, "
+                   "reboot_after_s, mode, codec, rate_mib_s, ",
+                   Names(kNumbers), " and [[path]]"));
 }
 
 }  // namespace

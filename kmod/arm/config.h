@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "protos/keys/end_to_end.h"
 
 namespace dumpcast {
 
@@ -25,10 +26,11 @@ struct PathConfig {
 };
 
 struct ArmConfig {
-  std::string key_file;  // empty: unauthenticated, with a warning
-  std::string host_id;   // empty: /etc/machine-id
-  std::string hostname;  // empty: the kernel's
-  std::string module;    // path of dumpcast.ko; empty: modprobe finds it
+  std::string key_file;               // empty: unauthenticated, with a warning
+  std::vector<Recipient> recipients;  // who may read the dump; empty: everybody who gets it
+  std::string host_id;                // empty: /etc/machine-id
+  std::string hostname;               // empty: the kernel's
+  std::string module;                 // path of dumpcast.ko; empty: modprobe finds it
   bool fix_kernel = false;
   // Seconds until the kernel reboots after a dump, set by fix_kernel when it is 0.
   int reboot_after_s = 10;

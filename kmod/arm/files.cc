@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
@@ -73,6 +74,14 @@ absl::Status Files::Write(absl::string_view path, absl::string_view text) const 
   if (error != 0) return Failed(name, "was refused by the kernel", error);
   if (static_cast<size_t>(n) != text.size()) return Failed(name, "was written in part", EIO);
   return absl::OkStatus();
+}
+
+absl::Status Files::WriteSecret(absl::string_view path, const uint8_t* bytes, size_t count) const {
+  std::string hex(2 * count + 1, '\0');  // with a NUL
+  sodium_bin2hex(hex.data(), hex.size(), bytes, count);
+  const absl::Status status = Write(path, absl::string_view(hex.data(), 2 * count));
+  sodium_memzero(hex.data(), hex.size());
+  return status;
 }
 
 std::vector<std::string> Files::List(absl::string_view path) const {

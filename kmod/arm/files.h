@@ -3,6 +3,8 @@
 #ifndef DUMPCAST_KMOD_ARM_FILES_H_
 #define DUMPCAST_KMOD_ARM_FILES_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,9 @@ class Files {
   // kInvalidArgument (EINVAL), kFailedPrecondition (EBUSY), kNotFound, kDeadlineExceeded
   // (ETIMEDOUT), kUnavailable; each with the path and what the kernel said.
   [[nodiscard]] absl::Status Write(absl::string_view path, absl::string_view text) const;
+  // The same with bytes as hex digits, of which no copy is left in this process.
+  [[nodiscard]] absl::Status WriteSecret(absl::string_view path, const uint8_t* bytes,
+                                         size_t count) const;
   // Names in a folder, sorted; empty when there is none.
   std::vector<std::string> List(absl::string_view path) const;
   [[nodiscard]] absl::Status MakeFolder(absl::string_view path) const;

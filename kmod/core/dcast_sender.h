@@ -14,7 +14,7 @@
 #ifndef DUMPCAST_KMOD_CORE_DCAST_SENDER_H
 #define DUMPCAST_KMOD_CORE_DCAST_SENDER_H
 
-#include "protos/wire/auth.h"
+#include "protos/wire/encrypt.h"
 #include "protos/wire/dumpcast_wire.h"
 
 #define DCAST_CLASS_EXCLUDED 0 /* as a page's class: not dumped at this dump level */
@@ -28,8 +28,8 @@ enum dcast_path_mode { DCAST_MIRROR = 0, DCAST_STRIPE = 1 };
 
 /*
  * What the engine asks of the world. ctx is handed back untouched. With helpers,
- * window_classes(), read_page(), compress() and clock_ns() are called on several processors
- * at once.
+ * window_classes(), read_page(), compress(), encrypt() and clock_ns() are called on several
+ * processors at once.
  */
 struct dcast_rim {
 	void *ctx;
@@ -46,8 +46,8 @@ struct dcast_rim {
 	/* Copies one page to dst. 0, or negative when it cannot be read. Must not fault. */
 	int (*read_page)(void *ctx, __u64 pfn, void *dst);
 	/*
-	 * Copies len bytes at offset of a class 0 stream: VMCOREINFO, NOTES or LOG (the engine
-	 * makes META, MEMMAP and PRESENCE itself). The same bytes every time for the same dump.
+	 * Copies len bytes at offset of a class 0 stream: VMCOREINFO, NOTES, LOG or KEYS (the engine
+	 * makes the others itself). The same bytes every time for the same dump.
 	 * 0, or negative: the chunk is then sent as zeros.
 	 */
 	int (*read_stream)(void *ctx, unsigned int stream, __u64 offset, void *dst, __u32 len);
@@ -58,6 +58,12 @@ struct dcast_rim {
 	 */
 	__u32 (*compress)(void *ctx, unsigned int encoder, enum dcast_codec codec, const void *src,
 			  __u32 len, void *dst, __u32 cap);
+	/*
+	 * XChaCha20-Poly1305 under secrets->end_to_end.cipher, in place: the tag of DCAST_TAG_BYTES
+	 * goes behind the len bytes. Asked for only with secrets->encrypted.
+	 */
+	void (*encrypt)(void *ctx, void *data, __u32 len, const struct dcast_encrypt_ad *ad,
+			const __u8 nonce[DCAST_NONCE_BYTES]);
 	/*
 	 * A buffer for one packet (96 + symbol_size bytes, 8-byte aligned) on a path, or
 	 * NULL when the path cannot take one now. Every buffer is handed to tx_put() before
@@ -77,12 +83,23 @@ struct dcast_rim {
 	__u64 (*clock_ns)(void *ctx);
 };
 
+/*
+ * All that must not leave, in one place, so that it can be kept out of the dump. The dump's own key is
+ * not here: what it is encrypted under is derived from it.
+ */
+struct dcast_secrets {
+	struct dcast_keys wire;
+	struct dcast_cipher_keys end_to_end;
+	struct dcast_siphash_key signature; /* of crash signatures */
+	__u8 encrypted;			    /* blocks leave encrypted under end_to_end */
+};
+
 struct dcast_config {
 	__u8 host_id[DCAST_ID_BYTES];
 	__u8 dump_id[DCAST_ID_BYTES];
 	__u8 boot_id[DCAST_ID_BYTES];
-	struct dcast_keys keys;
-	__u64 origin; /* random id of this sender instance */
+	const struct dcast_secrets *secrets; /* the caller's; read whenever the engine runs */
+	__u64 origin;			     /* random id of this sender instance */
 	__u16 key_epoch;
 	__u16 symbol_size;
 	__u8 paths; /* 1..DCAST_MAX_PATHS */
@@ -166,8 +183,9 @@ void dcast_sender_adopt_relays(struct dcast_sender *s, const struct dcast_sender
 
 /*
  * Begins a dump: ranges (ascending, disjoint, not empty, kept by reference) is the memory map; meta
- * (copied) is complete but for size, window_end and stream_len[META, MEMMAP, PRESENCE], which the
- * engine sets. flags: DCAST_F_LIVE, DCAST_F_TEST.
+ * (copied) is complete but for size, window_end and stream_len[META, MEMMAP, PRESENCE, WHOLE_META],
+ * which the engine sets. Of an encrypted dump META leaves with the least that relays need, and as it is in
+ * WHOLE_META. flags: DCAST_F_LIVE, DCAST_F_TEST.
  */
 void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast_range *ranges,
 			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* One block into one slot: header, pages or stream bytes, compression, digest. */
+/* One block into one slot: header, pages or stream bytes, compression, encryption, digest. */
 #include "kmod/core/sender_internal.h"
 
 /* Context: any; pure. */
@@ -76,6 +76,9 @@ static __u32 dcast_gather_stream(const struct dcast_sender *s, __u64 number,
 
 	switch (stream) {
 	case DCAST_STREAM_META:
+		memcpy(raw, (const __u8 *)&s->public_meta + offset, len);
+		return len;
+	case DCAST_STREAM_WHOLE_META:
 		memcpy(raw, (const __u8 *)&s->meta + offset, len);
 		return len;
 	case DCAST_STREAM_MEMMAP:
@@ -91,12 +94,40 @@ static __u32 dcast_gather_stream(const struct dcast_sender *s, __u64 number,
 	}
 }
 
+/* Context: any; pure. */
+static int dcast_is_encrypted(const struct dcast_sender *s, const struct dcast_slot *slot)
+{
+	return s->config.secrets->encrypted &&
+	       (slot->block_class ||
+		!dcast_stream_is_clear((unsigned int)(slot->number >> DCAST_STREAM_SHIFT)));
+}
+
+/*
+ * The encoding of len bytes that lies where an encrypted one has it, in place; its new length.
+ * Context: any, also panic with interrupts off; must not allocate.
+ */
+static __u32 dcast_encrypt_block(const struct dcast_sender *s, struct dcast_slot *slot, __u32 len)
+{
+	__u8 *encoding = slot->data + DCAST_ENCRYPTED_HDR_BYTES;
+	__u8 nonce[DCAST_NONCE_BYTES];
+	struct dcast_encrypt_ad ad;
+
+	dcast_encrypt_ad_init(&ad, len, s->config.dump_id, slot->block_class, slot->number);
+	dcast_encrypt_nonce(&s->config.secrets->end_to_end.nonce, &ad, encoding, len, nonce);
+	memcpy(slot->data, &ad.hdr, sizeof(ad.hdr));
+	memcpy(slot->data + sizeof(ad.hdr), nonce, sizeof(nonce));
+	s->rim.encrypt(s->rim.ctx, encoding, len, &ad, nonce);
+	return DCAST_ENCRYPTED_HDR_BYTES + len + DCAST_TAG_BYTES;
+}
+
 /* Context: any, also panic with interrupts off; must not allocate; reads cannot fault. */
 void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
 			const struct dcast_presence *bits)
 {
 	const __u64 began = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) : 0;
-	__u8 *payload = slot->data + sizeof(struct dcast_block_hdr);
+	const int encrypted = dcast_is_encrypted(s, slot);
+	__u8 *encoding = slot->data + (encrypted ? DCAST_ENCRYPTED_HDR_BYTES : 0);
+	__u8 *payload = encoding + sizeof(struct dcast_block_hdr);
 	/* What is not to be compressed is read to where it leaves from. */
 	__u8 *raw = slot->codec == DCAST_CODEC_NONE ? payload : s->encoders[encoder].raw;
 	struct dcast_block_hdr hdr;
@@ -130,8 +161,10 @@ void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, stru
 			memcpy(payload, raw, raw_len);
 		len = raw_len;
 	}
-	memcpy(slot->data, &hdr, sizeof(hdr));
+	memcpy(encoding, &hdr, sizeof(hdr));
 	len += sizeof(hdr);
+	if (encrypted)
+		len = dcast_encrypt_block(s, slot, len);
 	k = (len + s->config.symbol_size - 1) / s->config.symbol_size;
 	memset(slot->data + len, 0, (__u64)k * s->config.symbol_size - len);
 
@@ -141,7 +174,7 @@ void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, stru
 	slot->m = 0;
 	slot->flags = s->dump_flags;
 	slot->lane = (__u8)dcast_block_lane(slot->block_class, slot->number, s->config.lanes);
-	slot->digest = dcast_block_digest(&s->config.keys, slot->block_class, slot->number,
+	slot->digest = dcast_block_digest(&s->config.secrets->wire, slot->block_class, slot->number,
 					  slot->data, len);
 	slot->encode_ns = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) - began : 0;
 }

@@ -22,7 +22,7 @@ static void dcast_input_nak_entry(struct dcast_sender *s, const struct dcast_nak
 	} else {
 		const __u64 stream = number >> DCAST_STREAM_SHIFT;
 
-		if (stream > DCAST_STREAM_PRESENCE)
+		if (stream >= DCAST_STREAMS)
 			goto bad;
 		limit = dcast_class0_number((unsigned int)stream,
 					    dcast_stream_chunks(s, (unsigned int)stream));
@@ -163,7 +163,7 @@ void dcast_sender_input(struct dcast_sender *s, __u64 now_ns, unsigned int path,
 		s->stats.rx_foreign++;
 		return;
 	}
-	if (dcast_packet_mac(&s->config.keys, packet, len) != dcast_le64(hdr.mac)) {
+	if (dcast_packet_mac(&s->config.secrets->wire, packet, len) != dcast_le64(hdr.mac)) {
 		s->stats.rx_bad_mac++;
 		return;
 	}

@@ -310,6 +310,19 @@ unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns)
 	return sent;
 }
 
+/* Leaves what an encrypted dump shows everybody. Context: any; pure. */
+static void dcast_meta_least(struct dcast_meta *meta)
+{
+	meta->flags |= dcast_to_le64(DCAST_META_ENCRYPTED);
+	meta->page_offset = 0;
+	meta->text_vaddr = 0;
+	meta->text_paddr = 0;
+	meta->text_bytes = 0;
+	meta->vmemmap_vaddr = 0;
+	meta->crash_cpu = 0;
+	memset(meta->reason, 0, sizeof(meta->reason));
+}
+
 /* Context: any; must not allocate. */
 void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast_range *ranges,
 			__u32 nr_ranges, const struct dcast_meta *meta, __u8 flags)
@@ -351,14 +364,19 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 	s->meta.stream_len[DCAST_STREAM_MEMMAP] = dcast_to_le64((__u64)nr_ranges * sizeof(*ranges));
 	s->meta.stream_len[DCAST_STREAM_PRESENCE] =
 		dcast_to_le64(s->slices * sizeof(struct dcast_presence));
-	for (stream = DCAST_STREAM_PRESENCE + 1; stream < DCAST_STREAMS; stream++)
-		s->meta.stream_len[stream] = 0;
+	if (s->config.secrets->encrypted)
+		s->meta.stream_len[DCAST_STREAM_WHOLE_META] = dcast_to_le64(sizeof(s->meta));
+	else
+		s->meta.stream_len[DCAST_STREAM_WHOLE_META] = 0;
+	s->public_meta = s->meta;
+	if (s->config.secrets->encrypted)
+		dcast_meta_least(&s->public_meta);
 
 	s->pass = 1;
 	memset(s->end, 0, sizeof(s->end));
 	s->pass_total = 0;
 	s->total_known = s->slices == 0;
-	for (stream = 0; stream <= DCAST_STREAM_PRESENCE; stream++) {
+	for (stream = 0; stream < DCAST_STREAMS; stream++) {
 		for (chunk = 0; chunk < dcast_stream_chunks(s, stream); chunk++) {
 			s->end[0][0].blocks++;
 			s->end[0][0].id_sum += dcast_id_mix(0, dcast_class0_number(stream, chunk));

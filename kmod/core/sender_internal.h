@@ -148,7 +148,7 @@ enum dcast_walk_stage {
 
 struct dcast_walk {
 	__u8 stage;
-	__u8 stream;
+	__u8 stream; /* index into the order of streams */
 	__u8 block_class;
 	__u64 number; /* next chunk or window */
 	__u64 slice;
@@ -213,7 +213,8 @@ struct dcast_sender {
 	__u32 pass; /* 1 while the first pass runs; 0: before it, only when it continues */
 	__u64 memory_bytes;
 	__u64 window_end, slices;
-	struct dcast_meta meta;
+	struct dcast_meta meta;	       /* all of it */
+	struct dcast_meta public_meta; /* what leaves as META */
 	__u64 begin_ns;
 	struct dcast_lane_sum end[DCAST_MAX_LANES][DCAST_CLASSES];
 	__u64 end_unreadable;

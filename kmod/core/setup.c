@@ -49,6 +49,8 @@ static const char *dcast_config_check(const struct dcast_config *c)
 		return "commits_wanted: wanted 0..64 (the relay table)";
 	if (c->parity_percent > 100 || c->parity_percent_blind > 100)
 		return "parity_percent, parity_percent_blind: wanted 0..100";
+	if (!c->secrets)
+		return "secrets: wanted keys";
 	if (!c->origin)
 		return "origin: wanted a random number other than 0";
 	return NULL;

@@ -168,27 +168,35 @@ static __u64 dcast_walk_core_window(const struct dcast_sender *s)
 	return first + w;
 }
 
+/* What opens a dump first, then what tells most. */
+static const __u8 dcast_stream_order[] = {
+	DCAST_STREAM_META,  DCAST_STREAM_KEYS,	 DCAST_STREAM_WHOLE_META, DCAST_STREAM_VMCOREINFO,
+	DCAST_STREAM_NOTES, DCAST_STREAM_MEMMAP, DCAST_STREAM_LOG,
+};
+
 /* Context: any, also panic with interrupts off; bounded by *windows. */
 enum dcast_walk_result dcast_walk_next(struct dcast_sender *s, __u32 *windows)
 {
 	struct dcast_walk *w = &s->walk;
+	unsigned int stream;
 	__u64 number;
 
 	for (;;) {
 		switch (w->stage) {
 		case DCAST_WALK_STREAMS:
-			if (w->stream == DCAST_STREAM_PRESENCE) {
+			if (w->stream == sizeof(dcast_stream_order)) {
 				/* A verdict of the relays may stop the walk here. */
 				w->stage = s->slices ? DCAST_WALK_PRESENCE : DCAST_WALK_END;
 				w->slice = 0;
 				return DCAST_WALK_AGAIN;
-			} else if (w->number < dcast_stream_chunks(s, w->stream)) {
-				number = dcast_class0_number(w->stream, w->number++);
-				return dcast_walk_found(s, 0, number, 1);
-			} else {
-				w->stream++;
-				w->number = 0;
 			}
+			stream = dcast_stream_order[w->stream];
+			if (w->number < dcast_stream_chunks(s, stream)) {
+				number = dcast_class0_number(stream, w->number++);
+				return dcast_walk_found(s, 0, number, 1);
+			}
+			w->stream++;
+			w->number = 0;
 			break;
 		case DCAST_WALK_PRESENCE:
 			if (!dcast_presence_build(s, &s->walk_presence, w->slice, windows,

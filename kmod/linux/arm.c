@@ -76,7 +76,6 @@ void dcast_run_free(struct dcast_host *host, struct dcast_run *run)
 	dcast_unhold(host, run->workspaces,
 		     (1 + run->config.helpers) * dcast_workspace_bytes(&run->config));
 	dcast_unhold(host, run->scratch, dcast_sender_scratch_bytes(&run->config));
-	memzero_explicit(run, sizeof(*run)); /* keys */
 	dcast_unhold(host, run, sizeof(*run));
 }
 
@@ -116,6 +115,7 @@ static void dcast_host_free(struct dcast_host *host)
 	dcast_watchdogs_let_go(host);
 	dcast_run_free(host, host->armed);
 	dcast_run_free(host, host->panic);
+	dcast_secrets_free(host);
 	for (i = 0; i < host->nr_paths; i++)
 		dcast_path_free(host, host->paths[i]);
 	dcast_helpers_free(host);
@@ -127,7 +127,7 @@ static void dcast_host_free(struct dcast_host *host)
 	kvfree(host->struct_pages);
 	kvfree(host->notes);
 	kvfree(host->sock_rx);
-	kvfree_sensitive(host, sizeof(*host));
+	kvfree(host);
 }
 
 static int dcast_arm_paths(struct dcast_host *host)
@@ -228,8 +228,8 @@ int dcast_arm(const struct dcast_settings *set)
 
 	if (dcast_armed)
 		return -EALREADY;
-	if (!set->has_host_id || !set->has_host_key) {
-		pr_err("arm: %s is not set\n", set->has_host_id ? "host_key" : "host_id");
+	if (!set->has_host_id) {
+		pr_err("arm: host_id is not set\n");
 		return -EINVAL;
 	}
 	host = kvzalloc(sizeof(*host), GFP_KERNEL);
@@ -237,12 +237,13 @@ int dcast_arm(const struct dcast_settings *set)
 		return -ENOMEM;
 	host->held_bytes = sizeof(*host);
 	host->set = *set;
-	dcast_keys_init(&host->set.engine.keys, set->host_key);
 	mutex_init(&host->lock);
 	init_waitqueue_head(&host->wake);
 	get_random_bytes(host->dump_ids[0], DCAST_ID_BYTES);
 	dcast_find_panic_text(host);
-	err = dcast_arm_paths(host);
+	err = dcast_secrets_take(host);
+	if (!err)
+		err = dcast_arm_paths(host);
 	if (err)
 		goto free;
 	err = dcast_map_refresh(host);
@@ -270,9 +271,9 @@ int dcast_arm(const struct dcast_settings *set)
 	/* The module stays while the panic notifier may be called. */
 	__module_get(THIS_MODULE);
 	dcast_publish(host);
-	pr_info("armed: %u paths, symbols of %u bytes, %u helpers, %llu KiB held for a dump\n",
+	pr_info("armed: %u paths, symbols of %u bytes, %u helpers, %llu KiB held for a dump; encrypted for %u recipients\n",
 		host->nr_paths, host->set.engine.symbol_size, host->nr_helpers,
-		host->held_bytes / 1024);
+		host->held_bytes / 1024, host->set.nr_key_boxes);
 	return 0;
 
 free:
@@ -291,6 +292,7 @@ void dcast_disarm(void)
 	struct dcast_host *host;
 
 	dcast_live_end();
+	dcast_secrets_forget();
 	host = dcast_armed;
 	if (!host)
 		return;

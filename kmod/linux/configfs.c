@@ -4,7 +4,11 @@
  *
  *   /sys/kernel/config/dumpcast/
  *     host_id boot_id          32 hex digits (dashes allowed); host_id is the machine-id
- *     host_key                 64 hex digits, write only
+ *     host_key                 64 hex digits, write only; wanted anew for each arming
+ *     cipher_keys              128 hex digits, write only: of the cipher (32 bytes), of nonces and of
+ *                              crash signatures (16 each); dumps are encrypted then
+ *     key_boxes                struct dcast_key_box as 192 hex digits, one a line, up to 16; write
+ *                              only; wanted with cipher_keys
  *     key_epoch                which cluster key the host key was derived from
  *     hostname
  *     dump_level               makedumpfile's -d bits, 0..31
@@ -38,6 +42,7 @@
 #include <linux/ctype.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/utsname.h>
 #include <linux/vmalloc.h>
@@ -77,12 +82,11 @@ static ssize_t dcast_store_busy(const char *name)
 	return -EBUSY;
 }
 
-static ssize_t dcast_store_hex(const char *name, const char *page, size_t len, u8 *out,
+/* Bytes, or -EINVAL, said. Dashes and blanks are passed over. */
+static ssize_t dcast_parse_hex(const char *name, const char *page, size_t len, u8 *out,
 			       size_t bytes)
 {
-	ssize_t result = len;
 	size_t i, digits = 0;
-	u8 parsed[DCAST_HOST_KEY_BYTES] = {};
 
 	for (i = 0; i < len; i++) {
 		int digit = hex_to_bin(page[i]);
@@ -91,24 +95,50 @@ static ssize_t dcast_store_hex(const char *name, const char *page, size_t len, u
 			continue;
 		if (digit < 0 || digits >= 2 * bytes)
 			goto bad;
-		parsed[digits / 2] = parsed[digits / 2] << 4 | digit;
+		out[digits / 2] = out[digits / 2] << 4 | digit;
 		digits++;
 	}
-	if (digits != 2 * bytes)
-		goto bad;
-	mutex_lock(&dcast_config_lock);
-	if (dcast_armed)
-		result = dcast_store_busy(name);
-	else
-		memcpy(out, parsed, bytes);
-	mutex_unlock(&dcast_config_lock);
-	memzero_explicit(parsed, sizeof(parsed));
-	return result;
+	if (digits == 2 * bytes)
+		return bytes;
 
 bad:
-	memzero_explicit(parsed, sizeof(parsed));
 	pr_err("%s: wanted %zu hex digits\n", name, 2 * bytes);
 	return -EINVAL;
+}
+
+static ssize_t dcast_store_id(const char *name, const char *page, size_t len,
+			      u8 out[DCAST_ID_BYTES])
+{
+	u8 parsed[DCAST_ID_BYTES] = {};
+	ssize_t result = dcast_parse_hex(name, page, len, parsed, sizeof(parsed));
+
+	if (result < 0)
+		return result;
+	mutex_lock(&dcast_config_lock);
+	result = dcast_armed ? dcast_store_busy(name) : len;
+	if (result > 0)
+		memcpy(out, parsed, sizeof(parsed));
+	mutex_unlock(&dcast_config_lock);
+	return result;
+}
+
+/* Of at most DCAST_CIPHER_KEYS_BYTES. Nothing of it stays: not in configfs' page either. */
+static ssize_t dcast_store_key(const char *name, const char *page, size_t len, size_t bytes,
+			       void (*set)(const u8 *key))
+{
+	u8 parsed[DCAST_CIPHER_KEYS_BYTES] = {};
+	ssize_t result = dcast_parse_hex(name, page, len, parsed, bytes);
+
+	if (result > 0) {
+		mutex_lock(&dcast_config_lock);
+		result = dcast_armed ? dcast_store_busy(name) : len;
+		if (result > 0)
+			set(parsed);
+		mutex_unlock(&dcast_config_lock);
+	}
+	memzero_explicit(parsed, sizeof(parsed));
+	memzero_explicit((char *)page, len);
+	return result;
 }
 
 static ssize_t dcast_store_number(const char *name, const char *page, u64 min, u64 max, u64 *out,
@@ -173,8 +203,7 @@ static ssize_t dcast_host_id_show(struct config_item *item, char *page)
 
 static ssize_t dcast_host_id_store(struct config_item *item, const char *page, size_t len)
 {
-	ssize_t result = dcast_store_hex("host_id", page, len, dcast_settings.engine.host_id,
-					 DCAST_ID_BYTES);
+	ssize_t result = dcast_store_id("host_id", page, len, dcast_settings.engine.host_id);
 
 	if (result > 0)
 		dcast_settings.has_host_id = true;
@@ -189,20 +218,62 @@ static ssize_t dcast_boot_id_show(struct config_item *item, char *page)
 
 static ssize_t dcast_boot_id_store(struct config_item *item, const char *page, size_t len)
 {
-	return dcast_store_hex("boot_id", page, len, dcast_settings.engine.boot_id, DCAST_ID_BYTES);
+	return dcast_store_id("boot_id", page, len, dcast_settings.engine.boot_id);
 }
 CONFIGFS_ATTR(dcast_, boot_id);
 
 static ssize_t dcast_host_key_store(struct config_item *item, const char *page, size_t len)
 {
-	ssize_t result = dcast_store_hex("host_key", page, len, dcast_settings.host_key,
-					 DCAST_HOST_KEY_BYTES);
-
-	if (result > 0)
-		dcast_settings.has_host_key = true;
-	return result;
+	return dcast_store_key("host_key", page, len, DCAST_HOST_KEY_BYTES,
+			       dcast_secrets_set_host_key);
 }
 CONFIGFS_ATTR_WO(dcast_, host_key);
+
+static ssize_t dcast_cipher_keys_store(struct config_item *item, const char *page, size_t len)
+{
+	return dcast_store_key("cipher_keys", page, len, DCAST_CIPHER_KEYS_BYTES,
+			       dcast_secrets_set_cipher_keys);
+}
+CONFIGFS_ATTR_WO(dcast_, cipher_keys);
+
+static ssize_t dcast_key_boxes_store(struct config_item *item, const char *page, size_t len)
+{
+	struct dcast_key_box *boxes;
+	const char *line = page;
+	ssize_t result = len;
+	u32 n = 0;
+
+	boxes = kcalloc(DCAST_MAX_KEY_BOXES, sizeof(*boxes), GFP_KERNEL);
+	if (!boxes)
+		return -ENOMEM;
+	while (*line && result > 0) {
+		size_t chars = strcspn(line, "\n");
+
+		if (!chars) {
+			line++;
+			continue;
+		}
+		if (n == DCAST_MAX_KEY_BOXES) {
+			pr_err("key_boxes: wanted at most %u\n", DCAST_MAX_KEY_BOXES);
+			result = -EINVAL;
+		} else if (dcast_parse_hex("key_boxes, each line", line, chars, (u8 *)&boxes[n++],
+					   sizeof(*boxes)) < 0) {
+			result = -EINVAL;
+		}
+		line += chars + (line[chars] == '\n');
+	}
+	mutex_lock(&dcast_config_lock);
+	if (result > 0 && dcast_armed)
+		result = dcast_store_busy("key_boxes");
+	if (result > 0) {
+		memcpy(dcast_settings.key_boxes, boxes, n * sizeof(*boxes));
+		dcast_settings.nr_key_boxes = n;
+	}
+	mutex_unlock(&dcast_config_lock);
+	kfree(boxes);
+	return result;
+}
+CONFIGFS_ATTR_WO(dcast_, key_boxes);
 
 static ssize_t dcast_hostname_show(struct config_item *item, char *page)
 {
@@ -384,10 +455,13 @@ static ssize_t dcast_dump_store(struct config_item *item, const char *page, size
 }
 CONFIGFS_ATTR_WO(dcast_, dump);
 
+/* clang-format off */
 static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_host_id,
 	&dcast_attr_boot_id,
 	&dcast_attr_host_key,
+	&dcast_attr_cipher_keys,
+	&dcast_attr_key_boxes,
 	&dcast_attr_key_epoch,
 	&dcast_attr_hostname,
 	&dcast_attr_dump_level,
@@ -414,6 +488,7 @@ static struct configfs_attribute *dcast_attrs[] = {
 	&dcast_attr_dump,
 	NULL,
 };
+/* clang-format on */
 
 static ssize_t dcast_read_text(void (*print)(struct dcast_out_text *out), void *data, size_t len)
 {
@@ -480,5 +555,4 @@ int dcast_configfs_init(void)
 void dcast_configfs_exit(void)
 {
 	configfs_unregister_subsystem(&dcast_subsystem);
-	memzero_explicit(dcast_settings.host_key, sizeof(dcast_settings.host_key));
 }

@@ -11,6 +11,7 @@
  *   sock.c heartbeat.c live.c               while the host lives: ordinary sockets
  *   handover.c                              what a second sender finds in memory
  *   helpers.c                               the other processors, which encode
+ *   secrets.c cipher.c                      keys, and what is encrypted under them
  *   rim.c panic.c                           the engine's world; the panic hook
  *
  * Two contexts. "Process": may sleep, serialised by dcast_config_lock or host->lock.
@@ -49,6 +50,9 @@
 #define DCAST_STACK_FILL    0x5a
 #define DCAST_LOG_BYTES	    (256 * 1024)
 #define DCAST_RX_BYTES	    9216
+#define DCAST_MAX_KEY_BOXES 16
+/* The cipher's key, the nonces' and the crash signatures'. */
+#define DCAST_CIPHER_KEYS_BYTES (DCAST_CIPHER_KEY_BYTES + 16 + 16)
 
 struct device;
 struct elf_prstatus;
@@ -83,9 +87,9 @@ struct dcast_path_settings {
 
 struct dcast_settings {
 	struct dcast_config engine; /* hostname, release and ids included */
-	u8 host_key[DCAST_HOST_KEY_BYTES];
 	bool has_host_id;
-	bool has_host_key;
+	u32 nr_key_boxes; /* who may read the dump */
+	struct dcast_key_box key_boxes[DCAST_MAX_KEY_BOXES];
 	u32 ring_kib;		    /* most memory of one path's packet ring */
 	u32 exclude_unused_vmemmap; /* 0 or 1 */
 };
@@ -234,6 +238,7 @@ struct dcast_host {
 	struct dcast_path *paths[DCAST_MAX_PATHS];
 	unsigned int nr_paths;
 	u64 held_bytes;			 /* memory taken for a dump, all of it */
+	struct dcast_secrets *secrets;	 /* a page of its own, which never leaves */
 	struct dcast_map *map;		 /* published whole; see dcast_map_refresh() */
 	struct dcast_handover *handover; /* for a second sender; see handover.c */
 	u8 dump_ids[2][DCAST_ID_BYTES];
@@ -315,6 +320,21 @@ void dcast_print_held(struct dcast_out_text *out, const char *what, const void *
 ssize_t dcast_text_read(void (*print)(struct dcast_out_text *out), char *buf, size_t cap);
 void dcast_status_print(struct dcast_out_text *out);
 void dcast_held_print(struct dcast_out_text *out);
+
+/* secrets.c: process, under dcast_config_lock */
+int dcast_secrets_init(void);
+void dcast_secrets_exit(void);
+void dcast_secrets_set_host_key(const u8 host_key[DCAST_HOST_KEY_BYTES]);
+void dcast_secrets_set_cipher_keys(const u8 keys[DCAST_CIPHER_KEYS_BYTES]);
+void dcast_secrets_forget(void);
+int dcast_secrets_take(struct dcast_host *host);
+void dcast_secrets_free(struct dcast_host *host);
+/* Any context. */
+bool dcast_secrets_in(const struct dcast_host *host, u64 pfn);
+
+/* cipher.c: any context, NMI as well */
+void dcast_xchacha20poly1305_encrypt(const u8 key[DCAST_CIPHER_KEY_BYTES], void *data, u32 len,
+				     const void *ad, u32 ad_len, const u8 nonce[DCAST_NONCE_BYTES]);
 
 /* arm.c: process, under dcast_config_lock */
 int dcast_arm(const struct dcast_settings *set);

@@ -23,7 +23,8 @@ static u32 dcast_handover_frames(const struct dcast_host *host)
 	return min_t(u32, DCAST_HANDOVER_MAX_FRAMES,
 		     dcast_pages_for(DCAST_VMCOREINFO_BYTES) + dcast_pages_for(host->notes_cap) +
 			     dcast_pages_for(DCAST_HANDOVER_MAP_BYTES) +
-			     dcast_pages_for(DCAST_LOG_BYTES));
+			     dcast_pages_for(DCAST_LOG_BYTES) +
+			     dcast_pages_for(sizeof(host->set.key_boxes)));
 }
 
 /* Of the record with its frames, whole pages. Context: any. */
@@ -126,6 +127,10 @@ static void dcast_handover_begin(struct dcast_host *host)
 	h->parity_percent_blind = config->parity_percent_blind;
 	h->symbol_size = cpu_to_le16(config->symbol_size);
 	h->rate_kib_s = cpu_to_le32(config->rate_kib_s);
+	h->secrets_paddr = cpu_to_le64(virt_to_phys(host->secrets));
+	h->encrypted = host->secrets->encrypted;
+	dcast_handover_stream(host, DCAST_STREAM_KEYS, host->set.key_boxes,
+			      host->set.nr_key_boxes * sizeof(struct dcast_key_box));
 	memcpy(h->hostname, config->hostname, sizeof(h->hostname));
 	for (i = 0; i < host->nr_paths; i++)
 		dcast_handover_path(&h->path[i], host->paths[i]);
@@ -138,7 +143,7 @@ static void dcast_handover_sign(struct dcast_host *host)
 	u32 size = sizeof(*h) + le32_to_cpu(h->nr_frames) * sizeof(__le64);
 
 	h->size = cpu_to_le32(size);
-	h->mac = cpu_to_le64(dcast_siphash(&host->set.engine.keys.mac,
+	h->mac = cpu_to_le64(dcast_siphash(&host->secrets->wire.mac,
 					   (u8 *)h + DCAST_HANDOVER_MAC_FROM,
 					   size - DCAST_HANDOVER_MAC_FROM));
 }

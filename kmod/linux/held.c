@@ -5,7 +5,7 @@
  *
  *   0x10f4000-0x10f8000 stack
  *
- * What: settings, handover, map, hot, vmemmap, log, notes, engine, scratch, codecs, vmcoreinfo,
+ * What: settings, secrets (never dumped), handover, map, hot, vmemmap, log, notes, engine, scratch, codecs, vmcoreinfo,
  * helpers, stack, ring, packet.
  */
 #include "dumpcast.h"
@@ -81,6 +81,7 @@ void dcast_held_print(struct dcast_out_text *out)
 		return;
 	mutex_lock(&host->lock);
 	dcast_print_held(out, "settings", host, sizeof(*host));
+	dcast_print_held(out, "secrets", host->secrets, PAGE_SIZE);
 	dcast_print_held(out, "handover", host->handover, dcast_handover_bytes(host));
 	dcast_print_held(out, "map", host->map, struct_size(host->map, ranges, host->map->nr));
 	dcast_print_held(out, "stack", host->stack, DCAST_STACK_BYTES);

@@ -12,9 +12,12 @@ static int __init dcast_init(void)
 	dcast_note_sources = kcalloc(nr_cpu_ids, sizeof(*dcast_note_sources), GFP_KERNEL);
 	if (!dcast_note_sources)
 		return -ENOMEM;
-	err = dcast_netdev_init();
+	err = dcast_secrets_init();
 	if (err)
 		goto free_notes;
+	err = dcast_netdev_init();
+	if (err)
+		goto exit_secrets;
 	err = dcast_helpers_init();
 	if (err)
 		goto exit_netdev;
@@ -37,6 +40,8 @@ exit_helpers:
 	dcast_helpers_exit();
 exit_netdev:
 	dcast_netdev_exit();
+exit_secrets:
+	dcast_secrets_exit();
 free_notes:
 	kfree(dcast_note_sources);
 	return err;
@@ -52,6 +57,7 @@ static void __exit dcast_exit(void)
 	dcast_panic_exit();
 	dcast_helpers_exit();
 	dcast_netdev_exit();
+	dcast_secrets_exit();
 	kfree(dcast_note_sources);
 }
 

@@ -15,6 +15,8 @@
 static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW_PAGES])
 {
 	struct dcast_run *run = ctx;
+	unsigned int i;
+	u64 first;
 
 	if (window < run->window_first || window >= run->window_end) {
 		memset(cls, DCAST_CLASS_EXCLUDED, DCAST_MAX_WINDOW_PAGES);
@@ -26,6 +28,10 @@ static void dcast_rim_classes(void *ctx, __u64 window, __u8 cls[DCAST_MAX_WINDOW
 				      cls);
 	if (run->hot)
 		dcast_hot_classes(run->hot, window, cls);
+	first = window << (DCAST_WINDOW_SHIFT - PAGE_SHIFT);
+	for (i = 0; i < DCAST_WINDOW_BYTES >> PAGE_SHIFT; i++)
+		if (dcast_secrets_in(run->host, first + i))
+			cls[i] = DCAST_CLASS_EXCLUDED;
 }
 
 static __u64 dcast_rim_skip(void *ctx, __u64 window)
@@ -90,6 +96,16 @@ static __u32 dcast_rim_compress(void *ctx, unsigned int encoder, enum dcast_code
 	cctx = zstd_init_cctx(space, run->workspace_bytes);
 	size = cctx ? zstd_compress_cctx(cctx, dst, cap, src, len, &run->zstd) : 0;
 	return size <= cap ? size : 0; /* errors are large numbers */
+}
+
+/* Context: any that may call the engine, and helpers. */
+static void dcast_rim_encrypt(void *ctx, void *data, __u32 len, const struct dcast_encrypt_ad *ad,
+			      const __u8 nonce[DCAST_NONCE_BYTES])
+{
+	struct dcast_run *run = ctx;
+
+	dcast_xchacha20poly1305_encrypt(run->config.secrets->end_to_end.cipher, data, len, ad,
+					sizeof(*ad), nonce);
 }
 
 static void *dcast_rim_ring_get(void *ctx, unsigned int path)
@@ -166,6 +182,7 @@ void dcast_rim_init(struct dcast_run *run, bool sockets)
 		.read_page = dcast_rim_page,
 		.read_stream = dcast_rim_stream,
 		.compress = dcast_rim_compress,
+		.encrypt = dcast_rim_encrypt,
 		.tx_get = sockets ? dcast_rim_sock_get : dcast_rim_ring_get,
 		.tx_put = sockets ? dcast_rim_sock_put : dcast_rim_ring_put,
 		.path_up = sockets ? dcast_rim_sock_up : dcast_rim_ring_up,

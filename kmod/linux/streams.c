@@ -5,6 +5,8 @@
  */
 #include "dumpcast.h"
 
+#include "kmod/core/signature.h"
+
 #include <linux/cpumask.h>
 #include <linux/elf.h>
 #include <linux/kexec.h>
@@ -105,6 +107,8 @@ void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason)
 	meta->stream_len[DCAST_STREAM_VMCOREINFO] = cpu_to_le64(run->vmcoreinfo_len);
 	meta->stream_len[DCAST_STREAM_NOTES] = cpu_to_le64(run->notes_len);
 	meta->stream_len[DCAST_STREAM_LOG] = cpu_to_le64(run->log_len);
+	meta->stream_len[DCAST_STREAM_KEYS] =
+		cpu_to_le64(run->host->set.nr_key_boxes * sizeof(struct dcast_key_box));
 	meta->page_offset = cpu_to_le64(PAGE_OFFSET);
 	if (map->text_start < map->text_end) {
 		meta->text_paddr = cpu_to_le64(map->text_start);
@@ -125,6 +129,9 @@ void dcast_meta_fill(struct dcast_run *run, u64 flags, const char *reason)
 	strscpy_pad(meta->version, uts->version, sizeof(meta->version));
 	strscpy_pad(meta->machine, uts->machine, sizeof(meta->machine));
 	strscpy_pad(meta->reason, reason, sizeof(meta->reason));
+	if (!(flags & DCAST_META_LIVE) && run->log_len)
+		dcast_signature(&config->secrets->signature, meta->reason, run->log, run->log_len,
+				meta->signature);
 }
 
 /*
@@ -152,6 +159,10 @@ int dcast_stream_read(struct dcast_run *run, unsigned int stream, u64 offset, vo
 	case DCAST_STREAM_LOG:
 		from = run->log;
 		size = run->log_len;
+		break;
+	case DCAST_STREAM_KEYS:
+		from = run->host->set.key_boxes;
+		size = run->host->set.nr_key_boxes * sizeof(struct dcast_key_box);
 		break;
 	default:
 		return -EINVAL;

@@ -1,36 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "protos/keys/keys.h"
 
-#include <fcntl.h>
 #include <sodium.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-
+#include "protos/keys/private_file.h"
 #include "protos/wire/auth.h"
 
 namespace dumpcast {
 namespace {
-
-constexpr size_t kMaxKeyFileBytes = 1 << 20;
 
 static_assert(kKeyBytes == DCAST_HOST_KEY_BYTES);
 static_assert(kHostIdBytes == DCAST_ID_BYTES);
 static_assert(kKeyBytes == crypto_auth_hmacsha256_BYTES);
 
 constexpr char kExample[] =
-    "write `epoch key`, an epoch of 1..65535 and 64 hex digits; a new line is made by: "
-    "echo \"1 $(openssl rand -hex 32)\"";
+    "wanted `epoch key` (1..65535 and 64 hex digits), `host epoch key` or `revoked host_id epoch`; "
+    "a "
+    "new cluster key is made by: echo \"1 $(openssl rand -hex 32)\"";
 
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -38,13 +32,14 @@ int HexDigit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-bool ParseHexKey(absl::string_view hex, Key* key) {
-  if (hex.size() != 2 * kKeyBytes) return false;
-  for (size_t i = 0; i < kKeyBytes; ++i) {
+template <typename Bytes>
+bool ParseHex(absl::string_view hex, Bytes* out) {
+  if (hex.size() != 2 * out->size()) return false;
+  for (size_t i = 0; i < out->size(); ++i) {
     const int high = HexDigit(hex[2 * i]);
     const int low = HexDigit(hex[2 * i + 1]);
     if (high < 0 || low < 0) return false;
-    (*key)[i] = static_cast<uint8_t>(high << 4 | low);
+    (*out)[i] = static_cast<uint8_t>(high << 4 | low);
   }
   return true;
 }
@@ -57,9 +52,24 @@ const char kUnauthenticatedWarning[] =
     "(umask 077; echo \"1 $(openssl rand -hex 32)\" > /etc/dumpcast/key) and give it to every "
     "relay and host.";
 
-const Key* ClusterKeys::Find(uint16_t epoch) const {
-  const auto it = by_epoch.find(epoch);
-  return it == by_epoch.end() ? nullptr : &it->second;
+uint16_t ClusterKeys::NewestEpoch() const {
+  uint16_t newest = 0;
+  for (const auto* keys : {&by_epoch, &host_by_epoch}) {
+    if (!keys->empty()) newest = std::max(newest, keys->rbegin()->first);
+  }
+  return newest;
+}
+
+std::optional<Key> ClusterKeys::HostKey(const HostId& host_id, uint16_t epoch) const {
+  if (const auto own = host_by_epoch.find(epoch); own != host_by_epoch.end()) return own->second;
+  const auto cluster = by_epoch.find(epoch);
+  if (cluster == by_epoch.end()) return std::nullopt;
+  return DeriveHostKey(cluster->second, host_id, epoch);
+}
+
+bool ClusterKeys::IsRevoked(const HostId& host_id, uint16_t epoch) const {
+  const auto it = revoked.find(host_id);
+  return it != revoked.end() && epoch <= it->second;
 }
 
 absl::StatusOr<ClusterKeys> ParseKeyFile(absl::string_view text, absl::string_view name) {
@@ -73,66 +83,50 @@ absl::StatusOr<ClusterKeys> ParseKeyFile(absl::string_view text, absl::string_vi
       return absl::InvalidArgumentError(
           absl::StrCat(name, ":", line_number, ": ", what, "; ", kExample));
     };
-    const std::vector<absl::string_view> words =
+    std::vector<absl::string_view> words =
         absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    const bool host = words[0] == "host";
+    const bool revoked = words[0] == "revoked";
+    if (host || revoked) words.erase(words.begin());
+    if (revoked) std::reverse(words.begin(), words.end());
     if (words.size() != 2) {
-      return bad(absl::StrCat("wanted two words, found ", words.size()));
+      return bad(absl::StrCat("wanted ", host || revoked ? "three words, found " : "two, found ",
+                              words.size() + (host || revoked ? 1 : 0)));
     }
     uint32_t epoch = 0;
     if (!absl::SimpleAtoi(words[0], &epoch) || epoch < 1 || epoch > 65535) {
-      return bad("the first word is not an epoch of 1..65535");
+      return bad("no epoch of 1..65535 where one is wanted");
+    }
+    HostId host_id;
+    if (revoked) {
+      if (!ParseHex(words[1], &host_id)) return bad("no host id of 32 hex digits after `revoked`");
+      if (!keys.revoked.emplace(host_id, static_cast<uint16_t>(epoch)).second) {
+        return bad("this host is revoked twice");
+      }
+      continue;
     }
     Key key;
-    if (!ParseHexKey(words[1], &key)) {
-      return bad(absl::StrCat("the second word is not a key of 64 hex digits (it has ",
-                              words[1].size(), " characters)"));
+    if (!ParseHex(words[1], &key)) {
+      return bad(absl::StrCat("no key of 64 hex digits after the epoch (it has ", words[1].size(),
+                              " characters)"));
     }
-    if (!keys.by_epoch.emplace(static_cast<uint16_t>(epoch), key).second) {
+    auto& by_epoch = host ? keys.host_by_epoch : keys.by_epoch;
+    if (!by_epoch.emplace(static_cast<uint16_t>(epoch), key).second) {
       return bad(absl::StrCat("epoch ", epoch, " is given twice"));
     }
   }
-  if (keys.by_epoch.empty()) {
+  if (keys.by_epoch.empty() && keys.host_by_epoch.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": no key in it; ", kExample));
   }
   return keys;
 }
 
 absl::StatusOr<ClusterKeys> LoadKeyFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    const std::string message =
-        absl::StrCat("cannot read the key file ", path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
-  }
-  const absl::Cleanup closer = [fd] { close(fd); };
-  struct stat st;
-  if (fstat(fd, &st) != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot stat ", path, ": ", std::strerror(errno)));
-  }
-  if (S_ISREG(st.st_mode) && (st.st_mode & 077) != 0) {
-    return absl::PermissionDeniedError(
-        absl::StrFormat("the key file %s is open to group or others (mode %03o), and who reads "
-                        "it can forge dumps; run: chmod 600 %s",
-                        path, static_cast<unsigned>(st.st_mode & 0777), path));
-  }
-  std::string text;
-  char buffer[4096];
-  ssize_t got;
-  while ((got = read(fd, buffer, sizeof(buffer))) > 0 && text.size() <= kMaxKeyFileBytes) {
-    text.append(buffer, static_cast<size_t>(got));
-  }
-  const absl::Cleanup wiper = [&] {
-    sodium_memzero(buffer, sizeof(buffer));
-    sodium_memzero(text.data(), text.size());
-  };
-  if (got < 0) {
-    return absl::UnavailableError(absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));
-  }
-  if (text.size() > kMaxKeyFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " is larger than 1 MiB and cannot be a key file; ", kExample));
-  }
-  return ParseKeyFile(text, path);
+  absl::StatusOr<std::string> text =
+      ReadPrivateFile(path, {.what = "key file", .danger = "who reads it can forge dumps"});
+  if (!text.ok()) return text.status();
+  const absl::Cleanup wiper = [&] { sodium_memzero(text->data(), text->size()); };
+  return ParseKeyFile(*text, path);
 }
 
 ClusterKeys UnauthenticatedKeys() {

@@ -2,8 +2,8 @@
 // Cluster keys and the host keys derived from them.
 //
 // A cluster key is 32 random bytes with an epoch, a number that rises when the key is
-// replaced. It never leaves the file that it is kept in: relays hold it, and whoever arms
-// a host derives that host's key from it, so that a key stolen from a host forges only
+// replaced. It never leaves the file that it is kept in: relays hold it, and a host is given
+// the key derived from it for that host, so that a key stolen from a host forges only
 // that host. The derivation is described in protos/wire/WIRE.md.
 //
 // Everything here is thread-safe: functions of their arguments, and values.
@@ -14,33 +14,43 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "protos/keys/secret.h"
 
 namespace dumpcast {
 
 inline constexpr size_t kKeyBytes = 32;
 inline constexpr size_t kHostIdBytes = 16;
-using Key = std::array<uint8_t, kKeyBytes>;
+using Key = Secret<kKeyBytes>;
 using HostId = std::array<uint8_t, kHostIdBytes>;
 
-// The cluster keys known to a process, by epoch. Never empty when it came from the
-// functions below.
+// The keys known to a process, by epoch. With at least one when it came from the functions below.
 struct ClusterKeys {
-  // Epochs 1..65535; epoch 0 only for UnauthenticatedKeys().
+  // Cluster keys. Epochs 1..65535; epoch 0 only for UnauthenticatedKeys().
   std::map<uint16_t, Key> by_epoch;
+  // The keys of this host alone, which has no cluster key then.
+  std::map<uint16_t, Key> host_by_epoch;
+  // Hosts that are believed no longer, and up to which epoch.
+  std::map<HostId, uint16_t> revoked;
 
-  // The epoch to send under: the highest. REQUIRES: !by_epoch.empty().
-  uint16_t NewestEpoch() const { return by_epoch.rbegin()->first; }
-  // The key of an epoch, or nullptr when this process does not have it.
-  const Key* Find(uint16_t epoch) const;
+  // The epoch to send under: the highest.
+  uint16_t NewestEpoch() const;
+  // The key of a host under an epoch, whether it is revoked or not; nullopt when neither this
+  // host's own nor the cluster key of that epoch is known.
+  std::optional<Key> HostKey(const HostId& host_id, uint16_t epoch) const;
+  bool IsRevoked(const HostId& host_id, uint16_t epoch) const;
 };
 
-// Parses the text of a key file: one `epoch hex64` per line (epoch in decimal, the key as
-// 64 hex digits), blank lines and `#` comments skipped. `name` is used in messages.
+// Parses the text of a key file; `name` is used in messages. Of each line one of
+//   EPOCH HEX64            a cluster key: epoch in decimal, 64 hex digits
+//   host EPOCH HEX64       a host's own key
+//   revoked HOST_ID EPOCH  packets of this host under that epoch and lower ones are refused
+// Blank lines and what follows a `#` are skipped.
 // Errors: kInvalidArgument with name, line and fix; a file without any key is one, too.
 // A message never repeats key material.
 [[nodiscard]] absl::StatusOr<ClusterKeys> ParseKeyFile(absl::string_view text,

@@ -69,32 +69,71 @@ static inline void dcast_sip_word(struct dcast_sip *s, __u64 m)
 	s->v0 ^= m;
 }
 
+static inline void dcast_sip_begin(struct dcast_sip *s, const struct dcast_siphash_key *key)
+{
+	s->v0 = key->k0 ^ 0x736f6d6570736575ull;
+	s->v1 = key->k1 ^ 0x646f72616e646f6dull;
+	s->v2 = key->k0 ^ 0x6c7967656e657261ull;
+	s->v3 = key->k1 ^ 0x7465646279746573ull;
+}
+
+/* The data after before_bytes others (a multiple of 8), which are their words. */
+static inline void dcast_sip_data(struct dcast_sip *s, __u64 before_bytes, const void *data,
+				  __u64 len)
+{
+	const __u8 *p = (const __u8 *)data;
+	const __u8 *end = p + (len & ~7ull);
+	__u64 last = (before_bytes + len) << 56;
+	unsigned int i;
+
+	for (; p != end; p += 8)
+		dcast_sip_word(s, dcast_load64(p));
+	for (i = 0; i < (len & 7); i++)
+		last |= (__u64)p[i] << (8 * i);
+	dcast_sip_word(s, last);
+}
+
+static inline __u64 dcast_sip_end(struct dcast_sip *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++)
+		dcast_sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
 /* SipHash-2-4 of prefix[0..prefix_words) (words already in host order) followed by data. */
 static inline __u64 dcast_siphash_prefixed(const struct dcast_siphash_key *key, const __u64 *prefix,
 					   unsigned int prefix_words, const void *data, __u64 len)
 {
-	struct dcast_sip s = {
-		key->k0 ^ 0x736f6d6570736575ull,
-		key->k1 ^ 0x646f72616e646f6dull,
-		key->k0 ^ 0x6c7967656e657261ull,
-		key->k1 ^ 0x7465646279746573ull,
-	};
-	const __u8 *p = (const __u8 *)data;
-	const __u8 *end = p + (len & ~7ull);
-	__u64 last = (prefix_words * 8ull + len) << 56;
+	struct dcast_sip s;
 	unsigned int i;
 
+	dcast_sip_begin(&s, key);
 	for (i = 0; i < prefix_words; i++)
 		dcast_sip_word(&s, prefix[i]);
-	for (; p != end; p += 8)
-		dcast_sip_word(&s, dcast_load64(p));
-	for (i = 0; i < (len & 7); i++)
-		last |= (__u64)p[i] << (8 * i);
-	dcast_sip_word(&s, last);
+	dcast_sip_data(&s, prefix_words * 8ull, data, len);
 	s.v2 ^= 0xff;
-	for (i = 0; i < 4; i++)
-		dcast_sip_round(&s);
-	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+	return dcast_sip_end(&s);
+}
+
+/* The same with 128 bits of output (SipHash's own variant), as two words. */
+static inline void dcast_siphash128_prefixed(const struct dcast_siphash_key *key,
+					     const __u64 *prefix, unsigned int prefix_words,
+					     const void *data, __u64 len, __u64 out[2])
+{
+	struct dcast_sip s;
+	unsigned int i;
+
+	dcast_sip_begin(&s, key);
+	s.v1 ^= 0xee;
+	for (i = 0; i < prefix_words; i++)
+		dcast_sip_word(&s, prefix[i]);
+	dcast_sip_data(&s, prefix_words * 8ull, data, len);
+	s.v2 ^= 0xee;
+	out[0] = dcast_sip_end(&s);
+	s.v1 ^= 0xdd;
+	out[1] = dcast_sip_end(&s);
 }
 
 static inline __u64 dcast_siphash(const struct dcast_siphash_key *key, const void *data, __u64 len)

@@ -32,4 +32,11 @@ static inline __u64 dcast_load64(const void *p)
 	return dcast_le64(v);
 }
 
+static inline void dcast_store64(void *p, __u64 x)
+{
+	const __le64 v = dcast_to_le64(x);
+
+	memcpy(p, &v, sizeof(v));
+}
+
 #endif

@@ -16,7 +16,7 @@
 
 #define DCAST_HANDOVER_MAGIC	   "dumpcast-record" /* with its NUL: 16 bytes */
 #define DCAST_HANDOVER_MAC_FROM	   24
-#define DCAST_HANDOVER_VERSION	   1
+#define DCAST_HANDOVER_VERSION	   2
 #define DCAST_HANDOVER_MAX_TARGETS 16
 #define DCAST_HANDOVER_MAX_FRAMES  4096
 #define DCAST_HANDOVER_NO_FRAME	   0xffffffffu
@@ -66,12 +66,13 @@ struct dcast_handover {
 	__u8 slots;
 	__u8 parity_percent;
 	__u8 parity_percent_blind;
-	__u8 relays; /* that have answered this host, also while it was armed */
-	__u8 reserved;
+	__u8 relays;	/* that have answered this host, also while it was armed */
+	__u8 encrypted; /* blocks leave encrypted, and stream KEYS is there, whatever the state */
 	__le16 symbol_size;
 	__le16 reserved2;
 	__le32 rate_kib_s;
 	__le32 nr_frames;
+	__le64 secrets_paddr; /* struct dcast_secrets of the sender; its page never leaves */
 	struct dcast_handover_stream streams[DCAST_STREAMS];
 	char hostname[64];
 	struct dcast_meta meta;
@@ -81,6 +82,6 @@ struct dcast_handover {
 
 DCAST_ASSERT(sizeof(DCAST_HANDOVER_MAGIC) == 16);
 DCAST_ASSERT(sizeof(struct dcast_handover_path) == 280);
-DCAST_ASSERT(sizeof(struct dcast_handover) == 3240);
+DCAST_ASSERT(sizeof(struct dcast_handover) == 3264);
 
 #endif

@@ -171,6 +171,7 @@ struct dcast_commit {
 
 /* ---- block encoding: starts every encoded block ---- */
 enum dcast_codec { DCAST_CODEC_NONE = 0, DCAST_CODEC_LZ4 = 1, DCAST_CODEC_ZSTD = 2 };
+enum dcast_cipher { DCAST_CIPHER_NONE = 0, DCAST_CIPHER_XCHACHA20_POLY1305 = 1 };
 
 /*
  * Followed by the raw bytes through the codec. Class 1..3: the pages of
@@ -180,7 +181,7 @@ enum dcast_codec { DCAST_CODEC_NONE = 0, DCAST_CODEC_LZ4 = 1, DCAST_CODEC_ZSTD =
 struct dcast_block_hdr {
 	__le32 raw_len;	   /* bytes before the codec; 0: nothing follows */
 	__u8 codec;	   /* enum dcast_codec */
-	__u8 cipher;	   /* 0: none */
+	__u8 cipher;	   /* enum dcast_cipher; encrypt.h says what follows then */
 	__u8 page_shift;   /* class 0: 0 */
 	__u8 hdr_len;	   /* bytes before the payload; 16 in version 1.0 */
 	__le16 present;	   /* pages that this block speaks for */
@@ -197,6 +198,8 @@ enum dcast_stream {
 	DCAST_STREAM_MEMMAP = 3,     /* struct dcast_range[] of RAM, ascending */
 	DCAST_STREAM_LOG = 4,	     /* kernel log as text, newest last */
 	DCAST_STREAM_PRESENCE = 5,   /* one chunk per slice: struct dcast_presence */
+	DCAST_STREAM_WHOLE_META = 6, /* encrypted dumps: META with all its fields */
+	DCAST_STREAM_KEYS = 7,	     /* encrypted dumps: struct dcast_key_box[] */
 };
 #define DCAST_STREAMS	   8 /* META has the lengths of streams 0..7 */
 #define DCAST_STREAM_SHIFT 48
@@ -214,8 +217,13 @@ struct dcast_presence {
 };
 
 /* dcast_meta.flags */
-#define DCAST_META_LIVE 0x1
-#define DCAST_META_TEST 0x2
+#define DCAST_META_LIVE	     0x1
+#define DCAST_META_TEST	     0x2
+#define DCAST_META_ENCRYPTED 0x4 /* this META tells the least; stream 6 has it all */
+
+#define DCAST_SIGNATURE_BYTES 16
+/* Readers take a META of so many bytes, as the first senders had it; what it lacks is 0. */
+#define DCAST_META_LEAST_BYTES 752
 
 struct dcast_meta {
 	__le32 size;	    /* bytes of this structure; a newer minor may append */
@@ -237,11 +245,18 @@ struct dcast_meta {
 	__le32 crash_cpu;
 	__le32 lanes;
 	__le32 symbol_size;
-	char hostname[64]; /* NUL-padded, as the rest */
-	char release[64];  /* uname -r */
-	char version[128]; /* uname -v */
-	char machine[64];  /* uname -m */
-	char reason[256];  /* panic message */
+	char hostname[64];		       /* NUL-padded, as the rest */
+	char release[64];		       /* uname -r */
+	char version[128];		       /* uname -v */
+	char machine[64];		       /* uname -m */
+	char reason[256];		       /* panic message */
+	__u8 signature[DCAST_SIGNATURE_BYTES]; /* of the crash; 0: none */
+};
+
+/* The dump's key for one who may read it, see WIRE.md. */
+struct dcast_key_box {
+	__u8 recipient[16]; /* which: BLAKE2b-128 of the public key */
+	__u8 box[80];	    /* libsodium's crypto_box_seal() of the 32 bytes */
 };
 
 #ifdef __cplusplus
@@ -262,7 +277,10 @@ DCAST_ASSERT(sizeof(struct dcast_commit) == 16);
 DCAST_ASSERT(sizeof(struct dcast_block_hdr) == 16);
 DCAST_ASSERT(sizeof(struct dcast_range) == 16);
 DCAST_ASSERT(sizeof(struct dcast_presence) == 12288);
-DCAST_ASSERT(sizeof(struct dcast_meta) == 752);
+DCAST_ASSERT(sizeof(struct dcast_meta) == 768);
+DCAST_ASSERT(sizeof(((struct dcast_meta *)0)->signature) + DCAST_META_LEAST_BYTES ==
+	     sizeof(struct dcast_meta));
+DCAST_ASSERT(sizeof(struct dcast_key_box) == 96);
 
 static inline __u64 dcast_class0_number(unsigned int stream, __u64 chunk)
 {

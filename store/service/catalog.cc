@@ -31,7 +31,7 @@ std::string RelayHex(uint64_t id) {
   return absl::StrFormat("%016x", id);
 }
 
-// Pages that the blocks' headers name unreadable.
+// Pages that the blocks' headers name unreadable. Encrypted ones name none.
 uint64_t CountUnreadable(const Store& store, const DumpKey& dump) {
   uint64_t pages = 0;
   for (uint8_t c = 1; c < DCAST_CLASSES; c++) {
@@ -70,6 +70,8 @@ void Catalog::AddMeta(const DumpKey& dump, v1::Dump* out) const {
   out->set_test(meta->test);
   out->set_dump_level(meta->dump_level);
   out->set_cpus(meta->cpus);
+  out->set_encrypted(meta->encrypted);
+  if (meta->signature != decltype(meta->signature){}) out->set_signature(ToHex(meta->signature));
   SetTime(static_cast<int64_t>(meta->crash_unix_ns), out->mutable_crash_time());
 }
 
@@ -114,7 +116,7 @@ void Catalog::AddSizes(const DumpKey& dump, uint64_t keys, uint64_t key_sum, v1:
       if (elf.ok()) sizes.elf_bytes = (*elf)->size();
       if (kdump.ok()) sizes.kdump_bytes = (*kdump)->size();
     }
-    sizes.unreadable_pages = CountUnreadable(*options_.store, dump);
+    if (!out->encrypted()) sizes.unreadable_pages = CountUnreadable(*options_.store, dump);
     // Views of another moment than asked for are not remembered under it.
     if (!views.ok() || (*views)->SameBlocks(keys, key_sum)) {
       absl::MutexLock lock(&mu_);

@@ -32,13 +32,20 @@ struct CatalogOptions {
 // Thread safety: all methods may be called from any thread.
 class Catalog {
  public:
-  explicit Catalog(CatalogOptions options) : options_(std::move(options)), views_(options_.store) {}
+  explicit Catalog(CatalogOptions options)
+      : options_(std::move(options)), views_(options_.store), blocks_(options_.store) {}
 
   // The dump as this relay knows it now. NOT_FOUND when it was deleted meanwhile.
   absl::StatusOr<v1::Dump> Describe(const v1::DumpRecord& record);
   v1::Host Describe(const v1::HostRecord& record, const v1::DumpRecord* newest_dump) const;
 
   ViewCache& views() { return views_; }
+  BlockCache& blocks() { return blocks_; }
+  // Empties both.
+  void ForgetViews() {
+    views_.Clear();
+    blocks_.Clear();
+  }
   const CatalogOptions& options() const { return options_; }
 
  private:
@@ -57,6 +64,7 @@ class Catalog {
 
   const CatalogOptions options_;
   ViewCache views_;
+  BlockCache blocks_;
   absl::Mutex mu_;
   absl::flat_hash_map<DumpKey, Sizes> sizes_ ABSL_GUARDED_BY(mu_);  // of the block set seen last
 };

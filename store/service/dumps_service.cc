@@ -13,12 +13,16 @@
 #include "store/service/grpc_status.h"
 #include "store/service/names.h"
 #include "store/service/page_token.h"
+#include "store/vmcore/block_source.h"
 #include "store/vmcore/log_reader.h"
 
 namespace dumpcast {
 namespace {
 
 constexpr uint64_t kChunkBytes = 1 << 20;
+constexpr int kRunsPerMessage = 32768;
+// What a block takes in a message beside its bytes, about.
+constexpr uint64_t kBlockOverheadBytes = 32;
 constexpr uint32_t kDefaultWatchMs = 500;
 constexpr uint32_t kLeastWatchMs = 50;
 // How soon a watch notices that its caller has gone.
@@ -186,6 +190,7 @@ absl::Status DumpsService::Log(grpc::ServerContext* context, const v1::ReadLogRe
   if (!record.ok()) return record.status();
   const DumpKey dump = KeyOf(*record);
   const absl::StatusOr<std::shared_ptr<DumpViews>> views = catalog_->views().Open(dump);
+  if (absl::IsFailedPrecondition(views.status())) return views.status();
   if (!views.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the log of ", dump.ResourceName(), " has not arrived yet: ", views.status().message()));
@@ -208,6 +213,104 @@ absl::Status DumpsService::Log(grpc::ServerContext* context, const v1::ReadLogRe
     response.set_text(log->text.substr(at, end - at));
     if (!writer->Write(response)) return absl::CancelledError("the caller has gone");
     at = end;
+  }
+  return absl::OkStatus();
+}
+
+// The blocks that a request of ListHeldRuns or ReadBlocks means.
+template <typename Request>
+absl::StatusOr<std::shared_ptr<const OpenedBlocks>> DumpsService::OpenBlocks(
+    const Request& request) {
+  if (request.block_class() >= DCAST_CLASSES) {
+    return absl::InvalidArgumentError(absl::StrCat("block_class: wanted 0 to ", DCAST_CLASSES - 1,
+                                                   ", got ", request.block_class()));
+  }
+  const absl::StatusOr<v1::DumpRecord> record =
+      ResolveDump(*catalog_->options().store, request.name());
+  if (!record.ok()) return record.status();
+  return catalog_->blocks().Open(KeyOf(*record), request.etag());
+}
+
+grpc::Status DumpsService::ListHeldRuns(grpc::ServerContext* context,
+                                        const v1::ListHeldRunsRequest* request,
+                                        grpc::ServerWriter<v1::ListHeldRunsResponse>* writer) {
+  return ToGrpc(SendRuns(context, *request, writer));
+}
+
+absl::Status DumpsService::SendRuns(grpc::ServerContext* context,
+                                    const v1::ListHeldRunsRequest& request,
+                                    grpc::ServerWriter<v1::ListHeldRunsResponse>* writer) {
+  const absl::StatusOr<std::shared_ptr<const OpenedBlocks>> blocks = OpenBlocks(request);
+  if (!blocks.ok()) return blocks.status();
+  const absl::StatusOr<std::vector<HeldRun>> runs =
+      (*blocks)->source->HeldRuns(static_cast<uint8_t>(request.block_class()), 0, ~uint64_t{0});
+  if (!runs.ok()) return runs.status();
+  v1::ListHeldRunsResponse response;
+  response.set_etag(DumpViews::Etag((*blocks)->keys, (*blocks)->key_sum));
+  auto run = runs->begin();
+  do {
+    if (context->IsCancelled()) return absl::CancelledError("the caller has gone");
+    for (; run != runs->end() && response.runs_size() < kRunsPerMessage; ++run) {
+      v1::HeldRun* out = response.add_runs();
+      out->set_first(run->first);
+      out->set_count(run->count);
+    }
+    if (!writer->Write(response)) return absl::CancelledError("the caller has gone");
+    response.Clear();
+  } while (run != runs->end());
+  return absl::OkStatus();
+}
+
+grpc::Status DumpsService::ReadBlocks(grpc::ServerContext* context,
+                                      const v1::ReadBlocksRequest* request,
+                                      grpc::ServerWriter<v1::ReadBlocksResponse>* writer) {
+  return ToGrpc(SendBlocks(context, *request, writer));
+}
+
+absl::Status DumpsService::SendBlocks(grpc::ServerContext* context,
+                                      const v1::ReadBlocksRequest& request,
+                                      grpc::ServerWriter<v1::ReadBlocksResponse>* writer) {
+  if (request.last() < request.first()) {
+    return absl::InvalidArgumentError(absl::StrCat("last: wanted at least first, which is ",
+                                                   request.first(), ", got ", request.last()));
+  }
+  const absl::StatusOr<std::shared_ptr<const OpenedBlocks>> blocks = OpenBlocks(request);
+  if (!blocks.ok()) return blocks.status();
+  const BlockSource& source = *(*blocks)->source;
+  const auto block_class = static_cast<uint8_t>(request.block_class());
+  const size_t prefix = request.prefix_bytes();
+  const absl::StatusOr<std::vector<HeldRun>> runs =
+      source.HeldRuns(block_class, request.first(), request.last());
+  if (!runs.ok()) return runs.status();
+  v1::ReadBlocksResponse response;
+  response.set_etag(DumpViews::Etag((*blocks)->keys, (*blocks)->key_sum));
+  uint64_t bytes = 0;
+  for (const HeldRun& run : *runs) {
+    for (uint64_t i = 0; i < run.count; ++i) {
+      v1::StoredBlock* block = response.add_blocks();
+      block->set_number(run.first + i);
+      std::string* encoded = block->mutable_encoded();
+      absl::StatusOr<BlockState> state =
+          prefix != 0 ? source.ReadBlockHeader(block_class, block->number(), encoded)
+                      : source.ReadBlock(block_class, block->number(), encoded);
+      if (state.ok() && *state == BlockState::kHeld && encoded->size() < prefix) {
+        state = source.ReadBlock(block_class, block->number(), encoded);
+      }
+      if (!state.ok()) return state.status();
+      if (prefix != 0 && encoded->size() > prefix) encoded->resize(prefix);
+      block->set_crc32c(service::Crc32c(*encoded));
+      bytes += encoded->size() + kBlockOverheadBytes;
+      if (bytes < kChunkBytes) continue;
+      if (context->IsCancelled() || !writer->Write(response)) {
+        return absl::CancelledError("the caller has gone");
+      }
+      response.Clear();
+      bytes = 0;
+    }
+  }
+  // The last, or the only one, which names the set.
+  if ((response.blocks_size() != 0 || !response.etag().empty()) && !writer->Write(response)) {
+    return absl::CancelledError("the caller has gone");
   }
   return absl::OkStatus();
 }
@@ -285,7 +388,7 @@ absl::Status DumpsService::Delete(const v1::DeleteDumpRequest& request) {
   if (absl::Status s = store.DeleteDump(*dump, catalog_->options().now_unix_ns()); !s.ok()) {
     return s;
   }
-  catalog_->views().Clear();
+  catalog_->ForgetViews();
   if (on_delete_) on_delete_(*dump);
   return absl::OkStatus();
 }

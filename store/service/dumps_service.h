@@ -4,6 +4,7 @@
 #define DUMPCAST_STORE_SERVICE_DUMPS_SERVICE_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "dumpcast/v1/dumps.grpc.pb.h"
@@ -27,6 +28,10 @@ class DumpsService final : public v1::Dumps::Service {
                         grpc::ServerWriter<v1::ReadDumpResponse>* writer) override;
   grpc::Status ReadLog(grpc::ServerContext* context, const v1::ReadLogRequest* request,
                        grpc::ServerWriter<v1::ReadLogResponse>* writer) override;
+  grpc::Status ListHeldRuns(grpc::ServerContext* context, const v1::ListHeldRunsRequest* request,
+                            grpc::ServerWriter<v1::ListHeldRunsResponse>* writer) override;
+  grpc::Status ReadBlocks(grpc::ServerContext* context, const v1::ReadBlocksRequest* request,
+                          grpc::ServerWriter<v1::ReadBlocksResponse>* writer) override;
   grpc::Status WatchDumps(grpc::ServerContext* context, const v1::WatchDumpsRequest* request,
                           grpc::ServerWriter<v1::WatchDumpsResponse>* writer) override;
   grpc::Status DeleteDump(grpc::ServerContext* context, const v1::DeleteDumpRequest* request,
@@ -38,6 +43,12 @@ class DumpsService final : public v1::Dumps::Service {
                     grpc::ServerWriter<v1::ReadDumpResponse>* writer);
   absl::Status Log(grpc::ServerContext* context, const v1::ReadLogRequest& request,
                    grpc::ServerWriter<v1::ReadLogResponse>* writer);
+  template <typename Request>
+  absl::StatusOr<std::shared_ptr<const OpenedBlocks>> OpenBlocks(const Request& request);
+  absl::Status SendRuns(grpc::ServerContext* context, const v1::ListHeldRunsRequest& request,
+                        grpc::ServerWriter<v1::ListHeldRunsResponse>* writer);
+  absl::Status SendBlocks(grpc::ServerContext* context, const v1::ReadBlocksRequest& request,
+                          grpc::ServerWriter<v1::ReadBlocksResponse>* writer);
   absl::Status Watch(grpc::ServerContext* context, const v1::WatchDumpsRequest& request,
                      grpc::ServerWriter<v1::WatchDumpsResponse>* writer);
   absl::Status Delete(const v1::DeleteDumpRequest& request);

@@ -103,7 +103,7 @@ class GrpcServer final : public ApiServer {
 
   const std::vector<int>& ports() const override { return ports_; }
 
-  void ForgetViews() override { catalog_.views().Clear(); }
+  void ForgetViews() override { catalog_.ForgetViews(); }
 
   void SetServing(bool serving) override {
     if (server_ != nullptr && server_->GetHealthCheckService() != nullptr) {

@@ -13,6 +13,16 @@ namespace dumpcast {
 namespace {
 
 constexpr size_t kKeptViews = 8;
+constexpr size_t kKeptBlocks = 8;
+
+absl::StatusOr<std::string> PresentEtag(const Store& store, const DumpKey& dump) {
+  std::string etag;
+  absl::Status status = store.ReadBlockSets(dump, [&](const DumpBlocks& blocks) {
+    etag = DumpViews::Etag(blocks.held.keys(), blocks.held.key_sum());
+  });
+  if (!status.ok()) return status;
+  return etag;
+}
 
 }  // namespace
 
@@ -66,6 +76,40 @@ absl::StatusOr<std::shared_ptr<DumpViews>> ViewCache::Open(const DumpKey& dump) 
 }
 
 void ViewCache::Clear() {
+  std::list<Entry> dropped;  // ends after the lock
+  absl::MutexLock lock(&mu_);
+  dropped.swap(entries_);
+}
+
+absl::StatusOr<std::shared_ptr<const OpenedBlocks>> BlockCache::Open(const DumpKey& dump,
+                                                                     const std::string& etag) {
+  const absl::StatusOr<std::string> present = PresentEtag(*store_, dump);
+  if (!present.ok()) return present.status();
+  const std::string& wanted = etag.empty() ? *present : etag;
+  {
+    absl::MutexLock lock(&mu_);
+    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      if (it->dump != dump || it->etag != wanted) continue;
+      entries_.splice(entries_.begin(), entries_, it);
+      return entries_.front().blocks;
+    }
+  }
+  absl::StatusOr<OpenedBlocks> opened = store_->OpenBlocks(dump);
+  if (!opened.ok()) return opened.status();
+  const std::string now = DumpViews::Etag(opened->keys, opened->key_sum);
+  if (!etag.empty() && etag != now) {
+    return absl::AbortedError(absl::StrCat("the block set has changed since (etag \"", etag,
+                                           "\", now \"", now,
+                                           "\"): blocks arrived; read again from the beginning"));
+  }
+  auto blocks = std::make_shared<const OpenedBlocks>(*std::move(opened));
+  absl::MutexLock lock(&mu_);
+  entries_.push_front({dump, now, blocks});
+  if (entries_.size() > kKeptBlocks) entries_.pop_back();
+  return blocks;
+}
+
+void BlockCache::Clear() {
   std::list<Entry> dropped;  // ends after the lock
   absl::MutexLock lock(&mu_);
   dropped.swap(entries_);

@@ -56,7 +56,8 @@ class ViewCache {
   explicit ViewCache(const Store* store) : store_(store) {}
 
   // Views of what is held now.
-  // NOT_FOUND while META is missing, DATA_LOSS when it is malformed; errors of the store.
+  // NOT_FOUND while META is missing, DATA_LOSS when it is malformed, FAILED_PRECONDITION when the
+  // dump is encrypted; errors of the store.
   absl::StatusOr<std::shared_ptr<DumpViews>> Open(const DumpKey& dump);
   // Forgets all: views keep the store from giving back what is deleted after them, of any dump.
   // Readers that have some keep them until they end.
@@ -66,6 +67,33 @@ class ViewCache {
   struct Entry {
     DumpKey dump;
     std::shared_ptr<DumpViews> views;
+  };
+
+  const Store* const store_;
+  absl::Mutex mu_;
+  std::list<Entry> entries_ ABSL_GUARDED_BY(mu_);  // used last first
+};
+
+// The blocks that readers of blocks use, by dump and block set: whoever reads on finds the set that
+// they began with, while others of the dump are arriving.
+//
+// Thread safety: all methods may be called from any thread.
+class BlockCache {
+ public:
+  explicit BlockCache(const Store* store) : store_(store) {}
+
+  // The set that `etag` (DumpViews::Etag()) names, or what is held now when it is empty.
+  // ABORTED when that set is neither kept nor the present one; errors of the store.
+  absl::StatusOr<std::shared_ptr<const OpenedBlocks>> Open(const DumpKey& dump,
+                                                           const std::string& etag);
+  // As ViewCache::Clear().
+  void Clear();
+
+ private:
+  struct Entry {
+    DumpKey dump;
+    std::string etag;
+    std::shared_ptr<const OpenedBlocks> blocks;
   };
 
   const Store* const store_;

@@ -76,7 +76,9 @@ absl::StatusOr<BlockHeader> ParseBlockHeader(uint8_t block_class, unsigned page_
   }
   if (raw.cipher != 0) {
     return absl::UnimplementedError(absl::StrFormat(
-        "block encoding: cipher %d: this build reads unencrypted blocks only", raw.cipher));
+        "block encoding: cipher %d: the block is encrypted; `dumpcast get` and `dumpcast log` read "
+        "it with --identity FILE",
+        raw.cipher));
   }
   if (block_class == 0) {
     if (header.page_shift != 0 || header.present != 0 || header.zero != 0 ||

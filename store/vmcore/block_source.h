@@ -48,8 +48,9 @@ class BlockSource {
   virtual absl::StatusOr<std::vector<HeldRun>> HeldRuns(uint8_t block_class, uint64_t first,
                                                         uint64_t last) const = 0;
 
-  // As ReadBlock(), but only the first 16 bytes (dcast_block_hdr) are wanted in `*header`. The
-  // kdump-compressed view asks this once of each block of memory. A source that keeps page bitmaps
+  // As ReadBlock(), but only the first 16 bytes (dcast_block_hdr) are wanted in `*header`, of an
+  // encrypted block the first 72; more do no harm. The kdump-compressed view asks this once of each
+  // block of memory. A source that keeps page bitmaps
   // apart from the blocks answers faster than this default, which reads the whole block.
   virtual absl::StatusOr<BlockState> ReadBlockHeader(uint8_t block_class, uint64_t number,
                                                      std::string* header) const {

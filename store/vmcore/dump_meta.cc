@@ -45,6 +45,10 @@ const char* StreamName(dcast_stream stream) {
       return "LOG";
     case DCAST_STREAM_PRESENCE:
       return "PRESENCE";
+    case DCAST_STREAM_WHOLE_META:
+      return "WHOLE_META";
+    case DCAST_STREAM_KEYS:
+      return "KEYS";
   }
   return "unknown";
 }
@@ -100,15 +104,16 @@ std::string VmcoreinfoNote(std::string_view text) {
 }  // namespace
 
 absl::StatusOr<MetaFields> ParseMeta(std::string_view bytes) {
-  dcast_meta raw;
-  if (bytes.size() < sizeof(raw)) {
-    return Malformed("META",
-                     absl::StrFormat("%d bytes: wanted at least %d", bytes.size(), sizeof(raw)));
+  dcast_meta raw{};
+  if (bytes.size() < DCAST_META_LEAST_BYTES) {
+    return Malformed("META", absl::StrFormat("%d bytes: wanted at least %d", bytes.size(),
+                                             DCAST_META_LEAST_BYTES));
   }
-  std::memcpy(&raw, bytes.data(), sizeof(raw));
-  if (const uint32_t size = dcast_le32(raw.size); size < sizeof(raw) || size > bytes.size()) {
-    return Malformed("META",
-                     absl::StrFormat("size %d: wanted %d to %d", size, sizeof(raw), bytes.size()));
+  std::memcpy(&raw, bytes.data(), std::min(sizeof(raw), bytes.size()));
+  if (const uint32_t size = dcast_le32(raw.size);
+      size < DCAST_META_LEAST_BYTES || size > bytes.size()) {
+    return Malformed("META", absl::StrFormat("size %d: wanted %d to %d", size,
+                                             DCAST_META_LEAST_BYTES, bytes.size()));
   }
   if (raw.page_shift < 12 || raw.page_shift > DCAST_WINDOW_SHIFT) {
     return Malformed("META", absl::StrFormat("page_shift %d: wanted 12 to %d", raw.page_shift,
@@ -120,6 +125,7 @@ absl::StatusOr<MetaFields> ParseMeta(std::string_view bytes) {
   fields.dump_level = raw.dump_level;
   fields.live = (dcast_le64(raw.flags) & DCAST_META_LIVE) != 0;
   fields.test = (dcast_le64(raw.flags) & DCAST_META_TEST) != 0;
+  fields.encrypted = (dcast_le64(raw.flags) & DCAST_META_ENCRYPTED) != 0;
   fields.crash_unix_ns = dcast_le64(raw.crash_unix_ns);
   fields.uptime_ns = dcast_le64(raw.uptime_ns);
   std::memcpy(fields.boot_id.data(), raw.boot_id, sizeof(raw.boot_id));
@@ -141,6 +147,7 @@ absl::StatusOr<MetaFields> ParseMeta(std::string_view bytes) {
   fields.version = Text(raw.version);
   fields.machine = Text(raw.machine);
   fields.reason = Text(raw.reason);
+  std::memcpy(fields.signature.data(), raw.signature, sizeof(raw.signature));
   if (fields.window_end > kMaxWindows) {
     return Malformed("META", absl::StrFormat("window_end %d: wanted at most %d (52 address bits)",
                                              fields.window_end, kMaxWindows));
@@ -239,11 +246,20 @@ absl::StatusOr<std::string> ReadStream(const BlockSource& source, const MetaFiel
   return joined;
 }
 
-absl::StatusOr<std::shared_ptr<const DumpMeta>> DumpMeta::Load(const BlockSource& source) {
+absl::StatusOr<MetaFields> ReadMeta(const BlockSource& source) {
   absl::StatusOr<std::string> raw = ReadChunk(source, DCAST_STREAM_META, 0);
   if (!raw.ok()) return raw.status();
-  absl::StatusOr<MetaFields> fields = ParseMeta(*raw);
+  return ParseMeta(*raw);
+}
+
+absl::StatusOr<std::shared_ptr<const DumpMeta>> DumpMeta::Load(const BlockSource& source) {
+  absl::StatusOr<MetaFields> fields = ReadMeta(source);
   if (!fields.ok()) return fields.status();
+  if (fields->encrypted) {
+    return absl::FailedPreconditionError(
+        "the dump is encrypted, and only those for whom its host was armed can open it: use "
+        "`dumpcast get` or `dumpcast log` with --identity FILE");
+  }
   std::shared_ptr<DumpMeta> meta(new DumpMeta());
   meta->fields_ = *std::move(fields);
   meta->LoadMemoryMap(source);

@@ -35,6 +35,7 @@ struct MetaFields {
   uint8_t dump_level = 0;
   bool live = false;
   bool test = false;
+  bool encrypted = false;  // tells the least; EncryptedSource has the rest
   uint64_t crash_unix_ns = 0;
   uint64_t uptime_ns = 0;
   std::array<uint8_t, DCAST_ID_BYTES> boot_id{};
@@ -50,6 +51,7 @@ struct MetaFields {
   uint32_t lanes = 0;
   uint32_t symbol_size = 0;
   std::string hostname, release, version, machine, reason;
+  std::array<uint8_t, DCAST_SIGNATURE_BYTES> signature{};  // of the crash; zeros: none
 };
 
 // Checks and converts the bytes of stream META. Bytes past the structure of version 1.0 are a newer
@@ -83,8 +85,9 @@ class Vmcoreinfo {
 class DumpMeta {
  public:
   // Reads META and whatever has arrived of the other streams.
-  // NOT_FOUND: META is not held (yet). DATA_LOSS: META is malformed. A malformed or missing other
-  // stream is treated as not arrived, and problems() says so.
+  // NOT_FOUND: META is not held (yet). DATA_LOSS: META is malformed. FAILED_PRECONDITION: the dump
+  // is encrypted, and `source` does not decrypt it. A malformed or missing other stream is treated
+  // as not arrived, and problems() says so.
   static absl::StatusOr<std::shared_ptr<const DumpMeta>> Load(const BlockSource& source);
 
   const MetaFields& fields() const { return fields_; }
@@ -134,6 +137,9 @@ class DumpMeta {
   std::array<uint64_t, DCAST_CLASSES> expected_blocks_{};
   std::vector<std::string> problems_;
 };
+
+// Reads META alone. NOT_FOUND: it is not held (yet). DATA_LOSS: malformed.
+absl::StatusOr<MetaFields> ReadMeta(const BlockSource& source);
 
 // Number of chunks (blocks) of a class 0 stream by META's length of it.
 uint64_t StreamChunks(const MetaFields& fields, dcast_stream stream);

@@ -92,6 +92,7 @@ class ElfView final : public FileView {
   }
 
   uint64_t size() const override { return size_; }
+  uint64_t layout_bytes() const override { return head_.size(); }
 
   absl::Status Read(uint64_t offset, size_t len, char* out) const override {
     if (offset > size_ || len > size_ - offset) {

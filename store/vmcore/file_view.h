@@ -21,6 +21,10 @@ class FileView {
   // Bytes of the file.
   virtual uint64_t size() const = 0;
 
+  // Bytes at its beginning that say what lies where in the rest. What they say depends on which
+  // blocks are held, and on their headers.
+  virtual uint64_t layout_bytes() const = 0;
+
   // Copies bytes [offset, offset + len) to out. Pages that are not held read as zeros where the
   // format has room for them at all.
   // OUT_OF_RANGE when the range goes past size(); errors of the block source as they are.

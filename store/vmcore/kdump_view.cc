@@ -151,6 +151,7 @@ class KdumpView final : public FileView {
   }
 
   uint64_t size() const override { return size_; }
+  uint64_t layout_bytes() const override { return zero_page_at_; }
 
   absl::Status Read(uint64_t offset, size_t len, char* out) const override {
     if (offset > size_ || len > size_ - offset) {

@@ -72,7 +72,9 @@ class MemoryView {
 
   // States of the pages of a window from block headers alone (cheap when the source's
   // ReadBlockHeader() is). Entries from pages_per_window() on are kNotRam. Not cached.
-  // A block that cannot be decoded counts as missing.
+  // A block that cannot be decoded counts as missing. Where headers promise pages and none of them
+  // counts, the blocks are read, so that a source which checks headers with blocks has checked
+  // them.
   absl::StatusOr<WindowPages> ReadWindowPages(uint64_t window) const;
 
   // State of one page; fills out[0..page_bytes) with its bytes, or zeros unless it was kDumped.

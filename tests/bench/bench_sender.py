@@ -14,21 +14,21 @@ import argparse
 import os
 import pathlib
 import re
-import shutil
 import statistics
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parents[1]
-sys.path.insert(0, str(REPO / "tests" / "vm"))
+sys.path[:0] = [str(HERE), str(REPO / "tests" / "vm")]
 
-from vmtest import kernels  # noqa: E402  (the path above comes first)
+from benchlib import bench_kmod  # noqa: E402  (the path above comes first)
+from vmtest import kernels  # noqa: E402
 from vmtest.build import binary  # noqa: E402
 from vmtest.guest import Guest  # noqa: E402
 from vmtest.net import Net  # noqa: E402
 from vmtest.qemu import Vm  # noqa: E402
 from vmtest.relays import write_key  # noqa: E402
-from vmtest.util import HarnessError, run, scratch_dir  # noqa: E402
+from vmtest.util import HarnessError, scratch_dir  # noqa: E402
 
 FRAME = 1514          # bytes of every frame in all four
 PKTGEN_COUNT = 150000
@@ -72,20 +72,6 @@ set_to net0 "dst_mac 01:00:5e:40:44:43"
 set_to pgctrl start
 cat /proc/net/pktgen/net0
 """
-
-
-def bench_kmod(kernel: kernels.Kernel) -> pathlib.Path:
-    """dumpcast.ko with sender/bench.c in it."""
-    out = REPO / "build" / "bench" / "kmod" / kernel.release
-    shutil.rmtree(out, ignore_errors=True)
-    for part in ("kmod/core", "kmod/linux", "protos/wire"):
-        shutil.copytree(REPO / part, out / part)
-    shutil.copy(HERE / "sender" / "bench.c", out / "kmod/linux")
-    with open(out / "kmod/linux/Kbuild", "a", encoding="ascii") as kbuild:
-        kbuild.write("dumpcast-y += bench.o\n")
-        kbuild.writelines(f"ldflags-y += --wrap={name}\n" for name in WRAPPED)
-    run(["make", "-C", kernel.headers(), f"M={out / 'kmod/linux'}", "-j2", "modules"], timeout=900)
-    return out / "kmod/linux/dumpcast.ko"
 
 
 def pktgen(vm: Vm, clone: int, burst: int) -> float:
@@ -144,7 +130,7 @@ def main() -> int:
         os.environ["DUMPCAST_BUILD_DIR"] = str(pathlib.Path(args.build).resolve())
     nics = args.nic or ["virtio-net-pci", "e1000e"]
     kernel = kernels.find(args.kernel)
-    kmod = bench_kmod(kernel)
+    kmod = bench_kmod(kernel, "sender", WRAPPED)
     seen: dict[str, list[dict[str, float]]] = {nic: [] for nic in nics}
     for number in range(args.boots):
         for nic in nics:

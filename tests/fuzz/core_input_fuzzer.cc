@@ -32,7 +32,9 @@ const dcast_rim kRim = {
       return pfn % 31 == 0 ? -14 : 0;
     },
     [](void*, unsigned stream, __u64 offset, void* dst, __u32 len) {
-      if (stream > DCAST_STREAM_LOG || offset + len > 100'000) __builtin_trap();
+      if (stream == DCAST_STREAM_PRESENCE || stream == DCAST_STREAM_WHOLE_META ||
+          offset + len > 100'000)
+        __builtin_trap();
       std::memset(dst, 'l', len);
       return 0;
     },
@@ -41,6 +43,9 @@ const dcast_rim kRim = {
       if (encoder > 2) __builtin_trap();
       std::memcpy(dst, src, std::min(len / 2, cap));
       return len / 2;
+    },
+    [](void*, void* data, __u32 len, const dcast_encrypt_ad*, const __u8*) {
+      std::memset(static_cast<uint8_t*>(data) + len, 't', DCAST_TAG_BYTES);
     },
     [](void* ctx, unsigned) -> void* { return static_cast<World*>(ctx)->packet; },
     [](void* ctx, unsigned path, void* buf, __u32 len, unsigned lane) {
@@ -62,7 +67,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static dcast_sender sender;
   dcast_config config = {};
   config.origin = 1;
-  config.keys = {{1, 2}, {3, 4}};
+  static dcast_secrets secrets;
+  secrets.wire = {{1, 2}, {3, 4}};
+  secrets.encrypted = size % 2;
+  config.secrets = &secrets;
   config.symbol_size = DCAST_MIN_SYMBOL_BYTES;
   config.paths = 2;
   config.lanes = 3;
@@ -117,7 +125,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     data += payload;
     size -= payload;
     if (op & 4) {
-      hdr.mac = dcast_to_le64(dcast_packet_mac(&config.keys, packet.data(), packet.size()));
+      hdr.mac = dcast_to_le64(dcast_packet_mac(&secrets.wire, packet.data(), packet.size()));
       std::memcpy(packet.data(), &hdr, sizeof(hdr.mac));
     }
     const size_t cut = op & 8 ? type % (packet.size() + 1) : packet.size();

@@ -27,7 +27,7 @@ void Sign(std::vector<uint8_t>* memory) {
   std::copy(record.host_id, record.host_id + DCAST_ID_BYTES, host.begin());
   const dumpcast::ClusterKeys cluster = dumpcast::UnauthenticatedKeys();
   dcast_keys keys;
-  dcast_keys_init(&keys, dumpcast::DeriveHostKey(*cluster.Find(0), host, 0).data());
+  dcast_keys_init(&keys, cluster.HostKey(host, 0)->data());
   const __le64 mac =
       dcast_to_le64(dcast_siphash(&keys.mac, memory->data() + kRecord + DCAST_HANDOVER_MAC_FROM,
                                   size - DCAST_HANDOVER_MAC_FROM));

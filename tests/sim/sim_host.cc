@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kmod/core/send/compress.h"
+#include "protos/keys/end_to_end.h"
 
 namespace dumpcast {
 namespace {
@@ -91,6 +92,8 @@ std::string SimMemory::Stream(unsigned stream) const {
         log += "[    1." + std::to_string(100000 + i) + "] a line of the log\n";
       return log;  // more than one chunk
     }
+    case DCAST_STREAM_KEYS:
+      return std::string(2 * sizeof(dcast_key_box), 'K');
     default:
       return "";
   }
@@ -118,6 +121,10 @@ struct SimRim {
   static __u32 Compress(void*, unsigned, dcast_codec codec, const void* src, __u32 len, void* dst,
                         __u32 cap) {
     return CompressBlock(codec, src, len, dst, cap);
+  }
+  static void Encrypt(void*, void* data, __u32 len, const dcast_encrypt_ad* ad,
+                      const __u8 nonce[DCAST_NONCE_BYTES]) {
+    EncryptInPlace(SimHost::CipherKeys().cipher, static_cast<uint8_t*>(data), len, *ad, nonce);
   }
   static void* TxGet(void* ctx, unsigned path) {
     SimHost& host = Host(ctx);
@@ -148,6 +155,10 @@ dcast_keys SimHost::Keys() {
   return {{1, 2}, {3, 4}};
 }
 
+dcast_cipher_keys SimHost::CipherKeys() {
+  return {{9, 8, 7}, {5, 6}};
+}
+
 SimHost::SimHost(SimClock* clock, const SimMemory* memory, const SimHostOptions& options,
                  OnPacket on_packet)
     : clock_(clock),
@@ -166,7 +177,10 @@ void SimHost::Arm() {
   std::memcpy(config.host_id, dump.host_id.data(), sizeof(config.host_id));
   std::memcpy(config.dump_id, dump.dump_id.data(), sizeof(config.dump_id));
   std::memset(config.boot_id, 0x33, sizeof(config.boot_id));
-  config.keys = Keys();
+  secrets_.wire = Keys();
+  secrets_.end_to_end = CipherKeys();
+  secrets_.encrypted = options_.encrypted;
+  config.secrets = &secrets_;
   config.origin = options_.origin;
   config.key_epoch = kEpoch;
   config.symbol_size = options_.symbol_size;
@@ -193,6 +207,7 @@ void SimHost::Arm() {
                          SimRim::ReadPage,
                          SimRim::ReadStream,
                          SimRim::Compress,
+                         SimRim::Encrypt,
                          SimRim::TxGet,
                          SimRim::TxPut,
                          SimRim::PathUp,

@@ -57,6 +57,7 @@ struct SimHostOptions {
   TimeNs linger_ns = 5 * kSecond;
   uint8_t helpers = 0;
   uint8_t codecs = 1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4;
+  bool encrypted = false;
 };
 
 class SimHost {
@@ -82,6 +83,7 @@ class SimHost {
 
   static DumpKey Dump();
   static dcast_keys Keys();
+  static dcast_cipher_keys CipherKeys();
   static constexpr uint16_t kEpoch = 7;
 
  private:
@@ -93,6 +95,7 @@ class SimHost {
   const SimMemory* memory_;
   const SimHostOptions options_;
   OnPacket on_packet_;
+  dcast_secrets secrets_ = {};
   std::unique_ptr<dcast_sender> sender_;
   std::vector<uint8_t> scratch_;
   std::vector<uint8_t> tx_;

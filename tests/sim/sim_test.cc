@@ -50,6 +50,7 @@ WorldOptions Varied(uint64_t seed) {
   o.host.parity_percent = static_cast<uint8_t>(dice.Below(3) * 5);
   // None, one of them, or whichever is the best; some of it on other processors.
   o.host.codecs = 1 + static_cast<uint8_t>(dice.Below(7));
+  o.host.encrypted = dice.Below(2) != 0;
   if (dice.Chance(0.3)) o.host.helpers = 1 + static_cast<uint8_t>(dice.Below(DCAST_MAX_HELPERS));
   return o;
 }

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "gtest/gtest.h"
+#include "protos/keys/end_to_end.h"
 #include "store/vmcore/block_codec.h"
 
 namespace dumpcast {
@@ -136,12 +137,27 @@ void World::CheckRelay(const SimRelay& relay, bool complete) {
     ASSERT_EQ(dcast_block_digest(&keys, key.block_class, key.number, stored.encoded.data(),
                                  static_cast<uint32_t>(stored.encoded.size())),
               key.digest);
-    const auto block = DecodeBlock(key.block_class, 12, stored.encoded);
+    std::string encoding = stored.encoded;
+    const bool clear =
+        key.block_class == 0 &&
+        dcast_stream_is_clear(static_cast<unsigned>(key.number >> DCAST_STREAM_SHIFT));
+    if (options.host.encrypted && !clear) {
+      const auto decrypted = DecryptEncoding(SimHost::CipherKeys(), SimHost::Dump().dump_id.data(),
+                                             key.block_class, key.number, stored.encoded);
+      ASSERT_TRUE(decrypted.ok()) << decrypted.status();
+      encoding = *decrypted;
+    }
+    const auto block = DecodeBlock(key.block_class, 12, encoding);
     ASSERT_TRUE(block.ok()) << block.status();
     if (key.block_class == 0) {
       const unsigned stream = static_cast<unsigned>(key.number >> DCAST_STREAM_SHIFT);
       const uint64_t chunk = key.number & 0xffffffff;
-      if (stream != DCAST_STREAM_META && stream != DCAST_STREAM_PRESENCE) {
+      if (stream == DCAST_STREAM_WHOLE_META) {
+        dcast_meta meta;
+        ASSERT_EQ(block->raw.size(), sizeof(meta));
+        std::memcpy(&meta, block->raw.data(), sizeof(meta));
+        EXPECT_EQ(meta.flags & dcast_to_le64(DCAST_META_ENCRYPTED), 0u);
+      } else if (stream != DCAST_STREAM_META && stream != DCAST_STREAM_PRESENCE) {
         EXPECT_EQ(block->raw,
                   memory.Stream(stream).substr(chunk * DCAST_WINDOW_BYTES, DCAST_WINDOW_BYTES));
       }
@@ -180,8 +196,9 @@ void World::CheckRelay(const SimRelay& relay, bool complete) {
       if (!seen.contains({c, window}))
         lacking += " " + std::to_string(c) + "/" + std::to_string(window);
   }
-  for (unsigned s = 0; s < DCAST_STREAM_PRESENCE; ++s) {
-    const uint64_t bytes = s == DCAST_STREAM_META ? 1 : memory.Stream(s).size();
+  for (unsigned s = 0; s < DCAST_STREAMS; ++s) {
+    const bool whole_meta = s == DCAST_STREAM_WHOLE_META && options.host.encrypted;
+    const uint64_t bytes = s == DCAST_STREAM_META || whole_meta ? 1 : memory.Stream(s).size();
     for (uint64_t chunk = 0; chunk * DCAST_WINDOW_BYTES < bytes; ++chunk)
       if (!seen.contains({uint8_t{0}, dcast_class0_number(s, chunk)}))
         lacking += " 0/" + std::to_string(s) + ":" + std::to_string(chunk);

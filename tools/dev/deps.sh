@@ -12,7 +12,7 @@ declare -A DEPS=(
     libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
   [kmod]="build-essential kmod sparse libelf-dev pahole bc python3 git"
   [package]="dpkg-dev debhelper dh-dkms lintian fakeroot"
-  [test]="python3-pytest python3-yaml iproute2 nftables procps"
+  [test]="python3-pytest python3-yaml python3-nacl iproute2 nftables procps"
   [vm]="qemu-system-x86 qemu-utils busybox-static cpio kmod crash makedumpfile python3-drgn debootstrap
     kexec-tools mmdebstrap openssl python3-pytest iproute2 ethtool clang-14 nftables procps binutils zstd xz-utils
     ca-certificates"

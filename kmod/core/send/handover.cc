@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -39,19 +40,17 @@ bool ReadRecord(const MemorySource& memory, uint64_t address, const ClusterKeys&
   }
   ++seen->records;
   const uint16_t epoch = dcast_le16(record.key_epoch);
-  const Key* cluster_key = keys.Find(epoch);
-  if (cluster_key == nullptr) {
+  HostId host;
+  std::copy(record.host_id, record.host_id + DCAST_ID_BYTES, host.begin());
+  const std::optional<Key> key = keys.HostKey(host, epoch);
+  if (!key) {
     ++seen->no_key;
     return false;
   }
-  HostId host;
-  std::copy(record.host_id, record.host_id + DCAST_ID_BYTES, host.begin());
-  Key key = DeriveHostKey(*cluster_key, host, epoch);
-  dcast_keys_init(&out->keys, key.data());
-  sodium_memzero(key.data(), key.size());
+  dcast_keys_init(&out->secrets.wire, key->data());
   std::vector<uint8_t> whole(size);
   if (!memory.ReadPhysical(address, whole.data(), whole.size())) return false;
-  if (dcast_siphash(&out->keys.mac, whole.data() + DCAST_HANDOVER_MAC_FROM,
+  if (dcast_siphash(&out->secrets.wire.mac, whole.data() + DCAST_HANDOVER_MAC_FROM,
                     whole.size() - DCAST_HANDOVER_MAC_FROM) != dcast_le64(record.mac)) {
     ++seen->bad_mac;
     return false;
@@ -140,6 +139,17 @@ absl::StatusOr<Handover> FindHandover(const MemorySource& memory, const ClusterK
       best.streams[s] = ReadStream(memory, best, s, best_frames);
     }
   }
+  if (best.record.encrypted == 0) return best;
+  best.streams[DCAST_STREAM_KEYS] = ReadStream(memory, best, DCAST_STREAM_KEYS, best_frames);
+  const dcast_keys wire = best.secrets.wire;
+  if (!memory.ReadPhysical(dcast_le64(best.record.secrets_paddr), &best.secrets,
+                           sizeof(best.secrets)) ||
+      std::memcmp(&wire, &best.secrets.wire, sizeof(wire)) != 0 || best.secrets.encrypted != 1) {
+    return absl::DataLossError(
+        "the host encrypts its dumps, and the keys for that cannot be read from its memory; "
+        "nothing "
+        "is sent that others could read");
+  }
   return best;
 }
 
@@ -168,7 +178,6 @@ void ApplyHandover(const Handover& handover, dcast_config* config,
   std::memcpy(config->host_id, r.host_id, DCAST_ID_BYTES);
   std::memcpy(config->boot_id, r.boot_id, DCAST_ID_BYTES);
   std::memcpy(config->dump_id, r.dump_id, DCAST_ID_BYTES);
-  config->keys = handover.keys;
   config->key_epoch = dcast_le16(r.key_epoch);
   config->symbol_size = dcast_le16(r.symbol_size);
   config->lanes = r.lanes;

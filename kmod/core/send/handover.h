@@ -16,14 +16,13 @@
 #include "kmod/core/send/replay.h"
 #include "kmod/core/send/udp_path.h"
 #include "protos/keys/keys.h"
-#include "protos/wire/auth.h"
 #include "protos/wire/dumpcast_handover.h"
 
 namespace dumpcast {
 
 struct Handover {
   dcast_handover record = {};
-  dcast_keys keys = {};
+  dcast_secrets secrets = {};
   // Of the first sender, all lengths as META says; empty when no dump was begun.
   std::array<std::string, DCAST_STREAMS> streams;
 
@@ -33,16 +32,17 @@ struct Handover {
 // Looks at every page that a filter at level 31 keeps, so that what an earlier boot left in pages
 // that are free now does not count. `memory` must have a filter set for that level. A record
 // counts with a right MAC under a key of `keys`, and the newest of several.
-// Errors: kNotFound when there is none, with what was found instead.
+// Errors: kNotFound when there is none, with what was found instead; kDataLoss when the dump is
+// encrypted and the keys for it cannot be read.
 [[nodiscard]] absl::StatusOr<Handover> FindHandover(const MemorySource& memory,
                                                     const ClusterKeys& keys);
 
 // For people: which dump of which host, and what the first sender made of it.
 std::string Describe(const Handover& handover);
 
-// The engine's configuration and, when `paths` is empty, the paths that the first sender had. Paths
-// whose device this kernel does not have by that name are left out; when it has none of them, the
-// first one goes by the routing table.
+// The engine's configuration but for its secrets and, when `paths` is empty, the paths that the
+// first sender had. Paths whose device this kernel does not have by that name are left out; when it
+// has none of them, the first one goes by the routing table.
 void ApplyHandover(const Handover& handover, dcast_config* config,
                    std::vector<UdpPathOptions>* paths);
 

@@ -50,6 +50,12 @@ absl::StatusOr<Handover> TakeOver(MemorySource* source, SendOptions* options) {
     meta.cpus = source->meta().cpus;
     source->SetMeta(meta);
   }
+  if (handover->secrets.encrypted) {
+    source->SetKeyBoxes(handover->streams[DCAST_STREAM_KEYS]);
+    options->replay.secrets = handover->secrets;
+  }
+  options->replay.secrets.wire = handover->secrets.wire;
+  source->LeaveOut(dcast_le64(handover->record.secrets_paddr) >> handover->record.page_shift);
   dcast_config& config = options->replay.config;
   dumpcast::ApplyHandover(*handover, &config, &options->paths);
   for (auto& path : options->paths) path.packet_bytes = sizeof(dcast_hdr) + config.symbol_size;
@@ -73,6 +79,7 @@ int main(int argc, char** argv) {
     if (!log) return Fail(absl::NotFoundError("cannot read " + options.log_file));
     (*source)->SetLog({std::istreambuf_iterator<char>(log), {}});
   }
+  (*source)->SetKeyBoxes(options.key_boxes);
   if (options.kdump) {
     const auto handover = TakeOver(source->get(), &options);
     if (!handover.ok()) {

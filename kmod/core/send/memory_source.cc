@@ -322,6 +322,7 @@ void MemorySource::WindowClasses(uint64_t window, uint8_t cls[DCAST_MAX_WINDOW_P
     } else {
       cls[i] = !in_file ? DCAST_CLASS_EXCLUDED : IsText(page) ? 1 : 2;
     }
+    if (left_out_ == page / kPageBytes) cls[i] = DCAST_CLASS_EXCLUDED;
   }
 }
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,9 +52,12 @@ class MemorySource {
   // Physical memory, [address, address + len). False when the file lacks some of it.
   bool ReadPhysical(uint64_t address, void* dst, size_t len) const;
 
-  // Class 0 streams VMCOREINFO, NOTES and LOG; empty when the file has none.
+  // Class 0 streams VMCOREINFO, NOTES, LOG and KEYS; empty when the file has none.
   const std::string& stream(unsigned stream) const { return streams_[stream]; }
   void SetLog(std::string text) { streams_[DCAST_STREAM_LOG] = std::move(text); }
+  void SetKeyBoxes(std::string boxes) { streams_[DCAST_STREAM_KEYS] = std::move(boxes); }
+  // This page is left out, whatever a filter says.
+  void LeaveOut(uint64_t pfn) { left_out_ = pfn; }
   // Only these pages of the file are kept. The filter may read memory from this source.
   void SetFilter(std::unique_ptr<PageFilter> filter, unsigned dump_level);
   void SetDumpLevel(unsigned dump_level) { filter_level_ = dump_level; }
@@ -93,6 +97,7 @@ class MemorySource {
   std::array<std::string, DCAST_STREAMS> streams_;
   std::unique_ptr<PageFilter> filter_;
   unsigned filter_level_ = 0;
+  std::optional<uint64_t> left_out_;
   dcast_meta meta_ = {};
 };
 

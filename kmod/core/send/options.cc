@@ -10,11 +10,13 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <random>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
+#include "protos/keys/end_to_end.h"
 #include "protos/keys/keys.h"
 
 namespace dumpcast {
@@ -33,6 +35,8 @@ constexpr char kFooter[] =
     "    dumpcast-send --file vmcore --relay relay-0 --relay relay-1 --relay relay-2 --commits 2\n"
     "  Both ways out of a host at once, half the packets of each path lost:\n"
     "    dumpcast-send --file vmcore --interface eth0 --interface eth1 --drop 50\n"
+    "  So that only who has the identity can read it (`dumpcast keygen` made both):\n"
+    "    dumpcast-send --file vmcore --recipient 5c1f...e9\n"
     "  In a crash kernel, what the first kernel could not send:\n"
     "    dumpcast-send --kdump --key-file /etc/dumpcast/cluster.key\n"
     "\n"
@@ -44,7 +48,7 @@ constexpr char kFooter[] =
 
 struct Raw {
   std::string file, log_file, key_file, host_id, dump_id, boot_id, hostname;
-  std::vector<std::string> groups, relays, interfaces;
+  std::vector<std::string> groups, relays, interfaces, recipients;
   MemorySource::Format format = MemorySource::Format::kAuto;
   int mode = DCAST_MIRROR;
   double rate_mib_s = 0, drop_percent = 0, arm_s = 1, linger_s = 10, time_limit_s = 0;
@@ -109,6 +113,10 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
 
   app->add_option("-k,--key-file", raw->key_file,
                   "Cluster keys, `epoch hex64` lines; the highest epoch is used")
+      ->group("Who");
+  app->add_option("-r,--recipient", raw->recipients,
+                  "Encrypt the dump for who has this identity: 64 hex digits, as `dumpcast keygen` "
+                  "prints them; may be repeated")
       ->group("Who");
   app->add_option("--host-id", raw->host_id, "32 hex digits. Default: /etc/machine-id")
       ->group("Who");
@@ -285,9 +293,30 @@ absl::Status FillIdentity(const Raw& raw, bool seeded, SendOptions* out) {
   HostId id;
   std::copy(config.host_id, config.host_id + DCAST_ID_BYTES, id.begin());
   config.key_epoch = keys.NewestEpoch();
-  Key key = DeriveHostKey(*keys.Find(config.key_epoch), id, config.key_epoch);
-  dcast_keys_init(&config.keys, key.data());
-  sodium_memzero(key.data(), key.size());
+  const std::optional<Key> key = keys.HostKey(id, config.key_epoch);  // the newest is there
+  dcast_keys_init(&out->replay.secrets.wire, key->data());
+  return absl::OkStatus();
+}
+
+absl::Status FillRecipients(const Raw& raw, SendOptions* out) {
+  if (raw.recipients.empty()) return absl::OkStatus();
+  const EndToEndKey key = NewEndToEndKey();
+  std::vector<Recipient> recipients;
+  for (const std::string& text : raw.recipients) {
+    const auto recipient = ParseRecipient(text);
+    if (!recipient.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--recipient: ", recipient.status().message()));
+    }
+    const dcast_key_box box = MakeKeyBox(key, *recipient);
+    out->key_boxes.append(reinterpret_cast<const char*>(&box), sizeof(box));
+    recipients.push_back(*recipient);
+  }
+  dcast_secrets& secrets = out->replay.secrets;
+  secrets.end_to_end = CipherKeys(key);
+  const Secret<16> signature = SignatureKey(std::move(recipients));
+  secrets.signature = {dcast_load64(signature.data()), dcast_load64(signature.data() + 8)};
+  secrets.encrypted = 1;
   return absl::OkStatus();
 }
 
@@ -298,10 +327,11 @@ constexpr double kKdumpLimitS = 600;  // nothing may keep kdump from its own dum
 // What the command line says to a second sender: how, and where from; who and where to is in the
 // record.
 absl::Status FillKdump(Raw raw, SendOptions* out) {
-  if (!raw.host_id.empty() || !raw.dump_id.empty() || !raw.boot_id.empty() || raw.test) {
+  if (!raw.host_id.empty() || !raw.dump_id.empty() || !raw.boot_id.empty() || raw.test ||
+      !raw.recipients.empty()) {
     return absl::InvalidArgumentError(
-        "--kdump finishes the dump that the record names; leave out --host-id, --dump-id, "
-        "--boot-id and --test");
+        "--kdump finishes the dump that the record names, encrypted as the host was armed; leave "
+        "out --host-id, --dump-id, --boot-id, --recipient and --test");
   }
   out->kdump = true;
   out->file = raw.file.empty() ? kKdumpFile : raw.file;
@@ -347,6 +377,7 @@ absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
   dcast_config& config = out->replay.config;
   absl::Status status = FillPaths(raw, out);
   if (status.ok()) status = FillIdentity(raw, seeded, out);
+  if (status.ok()) status = FillRecipients(raw, out);
   if (!status.ok()) return status;
   bool v6 = false;
   for (const Endpoint& e : out->paths[0].destinations) v6 |= e.is_v6();

@@ -27,6 +27,7 @@ struct SendOptions {
   // Second sender: ids, keys of the host, level and, unless given, paths are in the vmcore.
   bool kdump = false;
   ClusterKeys keys;
+  std::string key_boxes;  // stream KEYS, of those who may read the dump; empty: everybody
 };
 
 // What ParseSendOptions() made of the command line: options to run with, or an exit code

@@ -2,6 +2,7 @@
 #include "kmod/core/send/replay.h"
 
 #include <poll.h>
+#include <sodium.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,8 @@
 #include "absl/strings/str_format.h"
 
 #include "kmod/core/send/compress.h"
+#include "kmod/core/signature.h"
+#include "protos/keys/end_to_end.h"
 
 namespace dumpcast {
 namespace {
@@ -70,6 +73,11 @@ struct Replay::Rim {
                         __u32 cap) {
     return CompressBlock(codec, src, len, dst, cap);
   }
+  static void Encrypt(void* ctx, void* data, __u32 len, const dcast_encrypt_ad* ad,
+                      const __u8 nonce[DCAST_NONCE_BYTES]) {
+    EncryptInPlace(Self(ctx).options_.secrets.end_to_end.cipher, static_cast<uint8_t*>(data), len,
+                   *ad, nonce);
+  }
   static void* TxGet(void* ctx, unsigned path) { return (*Self(ctx).paths_)[path]->Get(); }
   static void TxPut(void* ctx, unsigned path, void*, __u32 len, unsigned lane) {
     (*Self(ctx).paths_)[path]->Put(len, lane);
@@ -89,9 +97,10 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   dcast_config& config = replay->options_.config;
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
-  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,     Rim::ReadPage,
-                         Rim::ReadStream, Rim::Compress,      Rim::TxGet,  Rim::TxPut,
-                         Rim::PathUp,     Rim::UnixNs,        Rim::ClockNs};
+  config.secrets = &replay->options_.secrets;
+  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,      Rim::ReadPage,
+                         Rim::ReadStream, Rim::Compress,      Rim::Encrypt, Rim::TxGet,
+                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs,  Rim::ClockNs};
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =
       std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);
@@ -199,6 +208,19 @@ void Replay::PrintSummary(uint64_t now_ns) {
   }
 }
 
+Replay::~Replay() {
+  sodium_memzero(&options_.secrets, sizeof(options_.secrets));
+}
+
+// Of a crash whose log is known, unless another sender has said it already.
+void Replay::AddSignature(dcast_meta* meta) const {
+  const std::string& log = source_->stream(DCAST_STREAM_LOG);
+  if (options_.continues || options_.flags != 0 || log.empty()) return;
+  const std::string reason(meta->reason, strnlen(meta->reason, sizeof(meta->reason)));
+  dcast_signature(&options_.secrets.signature, reason.c_str(), log.data(),
+                  static_cast<__u32>(log.size()), meta->signature);
+}
+
 bool Replay::Run() {
   uint64_t now = Now(CLOCK_MONOTONIC);
   const uint64_t armed_until = now + options_.arm_ns;
@@ -210,6 +232,8 @@ bool Replay::Run() {
   for (unsigned s = DCAST_STREAM_VMCOREINFO; s <= DCAST_STREAM_LOG; ++s) {
     meta.stream_len[s] = dcast_to_le64(source_->stream(s).size());
   }
+  meta.stream_len[DCAST_STREAM_KEYS] = dcast_to_le64(source_->stream(DCAST_STREAM_KEYS).size());
+  AddSignature(&meta);
   const dcast_config& config = options_.config;
   std::memcpy(meta.boot_id, config.boot_id, DCAST_ID_BYTES);
   std::memcpy(meta.hostname, config.hostname, sizeof(meta.hostname));

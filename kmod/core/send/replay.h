@@ -19,9 +19,10 @@
 namespace dumpcast {
 
 struct ReplayOptions {
-  dcast_config config = {};
-  uint64_t arm_ns = 0;  // heartbeats before the dump, to hear relays
-  uint8_t flags = 0;    // DCAST_F_LIVE, DCAST_F_TEST
+  dcast_config config = {};    // but for its secrets, which are
+  dcast_secrets secrets = {};  // these
+  uint64_t arm_ns = 0;         // heartbeats before the dump, to hear relays
+  uint8_t flags = 0;           // DCAST_F_LIVE, DCAST_F_TEST
   bool ignore_replies = false;
   bool continues = false;  // another sender's dump: dcast_sender_continue()
   bool quiet = false;
@@ -39,10 +40,13 @@ class Replay {
   // Sends until the engine is DONE; progress goes to stderr. True when enough relays
   // committed.
   bool Run();
+  // Wipes its secrets.
+  ~Replay();
 
  private:
   struct Rim;
   Replay() = default;
+  void AddSignature(dcast_meta* meta) const;
   void Pump(uint64_t now_ns);
   void WaitUntil(uint64_t wake_ns, uint64_t now_ns);
   void PrintProgress(uint64_t now_ns);

@@ -15,6 +15,8 @@ import os
 import struct
 import sys
 
+from nacl import bindings
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 M64 = (1 << 64) - 1
 
@@ -29,8 +31,13 @@ HOST_KEY = hmac.new(CLUSTER_KEY, b"dumpcast host key v1" + HOST_ID + struct.pack
                     hashlib.sha256).digest()
 
 
-def siphash(key, data):
-    """SipHash-2-4, 64-bit output."""
+DUMP_KEY = bytes(range(0x80, 0xA0))
+IDENTITY = bytes(range(0xC0, 0xE0))
+RECIPIENT = bindings.crypto_scalarmult_base(IDENTITY)
+
+
+def siphash(key, data, bits=64):
+    """SipHash-2-4; an integer of 64 bits of output, or 128 as bytes."""
     k0, k1 = struct.unpack("<QQ", key)
     v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D,
          k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
@@ -51,15 +58,45 @@ def siphash(key, data):
             v[1] = rotl(v[1], 17) ^ v[2]
             v[2] = rotl(v[2], 32)
 
+    if bits == 128:
+        v[1] ^= 0xEE
     tail = len(data) % 8
     padded = data + bytes(7 - tail) + bytes([len(data) & 0xFF])
     for (word,) in struct.iter_unpack("<Q", padded):
         v[3] ^= word
         rounds(2)
         v[0] ^= word
-    v[2] ^= 0xFF
+    v[2] ^= 0xEE if bits == 128 else 0xFF
     rounds(4)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
+    first = v[0] ^ v[1] ^ v[2] ^ v[3]
+    if bits == 64:
+        return first
+    v[1] ^= 0xDD
+    rounds(4)
+    return struct.pack("<QQ", first, v[0] ^ v[1] ^ v[2] ^ v[3])
+
+
+def subkey(dump_key, number, length):
+    return hashlib.blake2b(b"", digest_size=length, key=dump_key, person=b"dumpcast" + bytes(8),
+                           salt=struct.pack("<QQ", number, 0)).digest()
+
+
+def encrypted(dump_key, block_class, number, encoding):
+    """Header, nonce, ciphertext and tag of an encrypted block."""
+    hdr = struct.pack("<IBBBB8x", len(encoding), 0, 1, 0, 40)
+    ad = hdr + DUMP_ID + struct.pack("<QQ", number, block_class)
+    nonce = siphash(subkey(dump_key, 2, 16), ad + encoding, 128) + \
+        struct.pack("<Q", number * 4 + block_class)
+    sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
+        encoding, ad, nonce, subkey(dump_key, 1, 32))
+    return hdr, nonce, sealed[:-16], sealed[-16:]
+
+
+def key_box(dump_key, recipient, ephemeral):
+    """As crypto_box_seal, which draws the ephemeral secret key at random."""
+    public = bindings.crypto_scalarmult_base(ephemeral)
+    nonce = hashlib.blake2b(public + recipient, digest_size=24).digest()
+    return public + bindings.crypto_box(dump_key, nonce, recipient, ephemeral)
 
 
 def digest(block_class, number, encoded):
@@ -221,6 +258,24 @@ def vectors():
     body.rows = block_hdr.rows + [("payload", page, None, "page 1 of the window")]
     yield "block", render("An encoding: window 0x1234, class 1; page 1 text, 4 zero, 15 unreadable",
                           [body], [("digest", dig), ("number", number), ("block_class", 1)])
+    outer, nonce, ciphertext, tag = encrypted(DUMP_KEY, 1, number, encoded)
+    hidden = Fields("encrypted")
+    hidden.raw("hdr", outer, "raw_len 4112, cipher 1, hdr_len 40")
+    hidden.raw("nonce", nonce)
+    hidden.raw("ciphertext", ciphertext, "block.hex")
+    hidden.raw("tag", tag)
+    yield "encrypted", render(
+        "The encoding of block.hex, encrypted", [hidden],
+        [("digest", digest(1, number, hidden.bytes())), ("number", number), ("block_class", 1),
+         ("dump_key", DUMP_KEY.hex()), ("dump_id", DUMP_ID.hex()),
+         ("cipher_key", subkey(DUMP_KEY, 1, 32).hex()), ("nonce_key", subkey(DUMP_KEY, 2, 16).hex())])
+    box = Fields("box")
+    box.raw("recipient", hashlib.blake2b(RECIPIENT, digest_size=16).digest())
+    box.raw("box", key_box(DUMP_KEY, RECIPIENT, bytes(range(1, 33))),
+            "the dump key for the recipient; the ephemeral secret key is 01 02 .. 20")
+    yield "keys", render("Stream KEYS of a dump for one recipient", [box],
+                         [("dump_key", DUMP_KEY.hex()), ("identity", IDENTITY.hex()),
+                          ("recipient", RECIPIENT.hex())])
     common = dict(number=number, dig=dig, encoded_len=len(encoded), symbol_size=size,
                   block_class=1, k=k, m=1, lane=number % 4)
     last = Fields("symbol")

@@ -95,7 +95,7 @@ static void bench_ready_made(struct dcast_host *host, struct dcast_path *path)
 BENCH_TIMED_VOID(dcast_encode_block,
 		 (const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
 		  const struct dcast_presence *bits),
-		 (s, slot, block_class, number, bits))
+		 (s, encoder, slot, bits))
 BENCH_TIMED_VOID(dcast_window_classes, (const struct dcast_map *map, u8 level, u64 window, u8 *cls),
 		 (map, level, window, cls))
 BENCH_TIMED(int, dcast_page_read, (u64 pfn, void *dst), (pfn, dst))

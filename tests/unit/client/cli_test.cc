@@ -47,7 +47,8 @@ TEST_F(CliTest, WrongUsageExitsWith2AndSaysWhereToLook) {
 }
 
 TEST_F(CliTest, HelpTeachesByExample) {
-  for (const char* command : {"ls", "show", "log", "get", "watch", "hosts", "rm", "completion"}) {
+  for (const char* command :
+       {"ls", "show", "log", "get", "watch", "hosts", "rm", "keygen", "hostkey", "completion"}) {
     const Ran ran = Run({command, "--help"});
     EXPECT_EQ(ran.code, kExitOk);
     EXPECT_EQ(ran.err, "");

@@ -151,6 +151,66 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
     return Status::OK;
   }
 
+  Status ListHeldRuns(ServerContext*, const v1::ListHeldRunsRequest* request,
+                      grpc::ServerWriter<v1::ListHeldRunsResponse>* writer) override {
+    const std::lock_guard lock(relay_.mutex_);
+    ++relay_.calls;
+    if (Status status = CheckBlocks(request->name(), request->etag()); !status.ok()) return status;
+    const auto runs =
+        relay_.blocks->HeldRuns(static_cast<uint8_t>(request->block_class()), 0, ~uint64_t{0});
+    // Two runs a message, to be joined.
+    auto run = runs->begin();
+    v1::ListHeldRunsResponse response;
+    response.set_etag(relay_.blocks_etag);
+    do {
+      for (; run != runs->end() && response.runs_size() < 2; ++run) {
+        v1::HeldRun* out = response.add_runs();
+        out->set_first(run->first);
+        out->set_count(run->count);
+      }
+      if (relay_.on_runs) {
+        if (Status status = relay_.on_runs(*request, &response); !status.ok()) return status;
+      }
+      if (!writer->Write(response)) return Status::CANCELLED;
+      response.Clear();
+    } while (run != runs->end());
+    return Status::OK;
+  }
+
+  Status ReadBlocks(ServerContext*, const v1::ReadBlocksRequest* request,
+                    grpc::ServerWriter<v1::ReadBlocksResponse>* writer) override {
+    const std::lock_guard lock(relay_.mutex_);
+    ++relay_.calls;
+    relay_.block_reads.push_back(*request);
+    if (Status status = CheckBlocks(request->name(), request->etag()); !status.ok()) return status;
+    const auto block_class = static_cast<uint8_t>(request->block_class());
+    const auto runs = relay_.blocks->HeldRuns(block_class, request->first(), request->last());
+    v1::ReadBlocksResponse response;
+    response.set_etag(relay_.blocks_etag);
+    const auto send = [&] {
+      if (relay_.on_blocks) {
+        if (Status status = relay_.on_blocks(*request, &response); !status.ok()) return status;
+      }
+      const bool sent = writer->Write(response);
+      response.Clear();
+      return sent ? Status::OK : Status::CANCELLED;
+    };
+    for (const HeldRun& run : *runs) {
+      for (uint64_t number = run.first; number < run.first + run.count; ++number) {
+        v1::StoredBlock* block = response.add_blocks();
+        block->set_number(number);
+        (void)relay_.blocks->ReadBlock(block_class, number, block->mutable_encoded());
+        if (request->prefix_bytes() != 0 && block->encoded().size() > request->prefix_bytes()) {
+          block->mutable_encoded()->resize(request->prefix_bytes());
+        }
+        block->set_crc32c(SlowCrc32c(block->encoded()));
+        if (response.blocks_size() < 3) continue;
+        if (Status status = send(); !status.ok()) return status;
+      }
+    }
+    return send();
+  }
+
   Status WatchDumps(ServerContext* context, const v1::WatchDumpsRequest* request,
                     grpc::ServerWriter<v1::WatchDumpsResponse>* writer) override {
     std::vector<v1::WatchDumpsResponse> events;
@@ -185,6 +245,17 @@ class FakeRelay::DumpsService final : public v1::Dumps::Service {
   }
 
  private:
+  Status CheckBlocks(const std::string& name, const std::string& etag) {
+    if (!relay_.down.ok()) return relay_.down;
+    v1::Dump dump;
+    if (Status status = Find(name, &dump); !status.ok()) return status;
+    if (relay_.blocks == nullptr) return {StatusCode::NOT_FOUND, "no blocks of " + name};
+    if (!etag.empty() && etag != relay_.blocks_etag) {
+      return {StatusCode::ABORTED, "the block set has changed"};
+    }
+    return Status::OK;
+  }
+
   Status Find(const std::string& name, v1::Dump* dump) {
     const std::string any = "hosts/-/dumps/";
     for (const v1::Dump& known : relay_.dumps) {

@@ -16,6 +16,7 @@
 
 #include "dumpcast/v1/dumps.grpc.pb.h"
 #include "dumpcast/v1/hosts.grpc.pb.h"
+#include "store/vmcore/block_source.h"
 
 namespace dumpcast {
 
@@ -74,6 +75,14 @@ class FakeRelay final {
   // DeleteDump answers this when it is not OK.
   grpc::Status delete_status;
   size_t chunk_bytes = 4096;
+  // What ListHeldRuns and ReadBlocks serve.
+  std::shared_ptr<const BlockSource> blocks;
+  std::string blocks_etag = "v1";
+  // Called with each message of ReadBlocks before it is sent; may change it. When it does not
+  // return OK, that ends the call instead.
+  std::function<grpc::Status(const v1::ReadBlocksRequest&, v1::ReadBlocksResponse*)> on_blocks;
+  // The same for ListHeldRuns.
+  std::function<grpc::Status(const v1::ListHeldRunsRequest&, v1::ListHeldRunsResponse*)> on_runs;
   // Largest page of a list.
   int page_size = 1000;
   // Called with the offset after each chunk that was sent.
@@ -84,6 +93,7 @@ class FakeRelay final {
 
   // What was asked, in order.
   std::vector<v1::ReadDumpRequest> reads;
+  std::vector<v1::ReadBlocksRequest> block_reads;
   std::vector<v1::ListDumpsRequest> lists;
   std::vector<v1::WatchDumpsRequest> watches;
   std::vector<std::string> deleted;

@@ -59,7 +59,7 @@ TEST_F(ContinueTest, ABlockOfAnyClassHoldsAllPagesOfItsWindow) {
   host_.Nak(7, {Whole(1, 5), Whole(3, 5)});
   RunFor(100 * kMs);
   Reassembler r;
-  r.keys = host_.config.keys;
+  r.keys = host_.secrets.wire;
   for (const SentPacket& p : host_.packets) r.Add(p);
   for (const unsigned c : {1u, 3u}) {
     ASSERT_TRUE(r.blocks.count({c, 5})) << c;
@@ -100,7 +100,7 @@ TEST_F(ContinueTest, SendsAllOnceWhenNobodyAnswersAndItMay) {
   Continue();
   ASSERT_TRUE(host_.RunToPhase(DCAST_PHASE_DONE));
   Reassembler r;
-  r.keys = host_.config.keys;
+  r.keys = host_.secrets.wire;
   for (const SentPacket& p : host_.packets) r.Add(p);
   for (uint64_t pfn = 0; pfn < 4 * kMiB / 4096; ++pfn) {
     if (host_.ClassOf(pfn) == 0) continue;

@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kmod/core/send/compress.h"
+#include "protos/keys/end_to_end.h"
 
 namespace dumpcast {
 
@@ -45,6 +46,12 @@ struct FakeRim {
     EXPECT_LE(encoder, host.config.helpers);
     EXPECT_TRUE(host.config.codecs >> codec & 1);
     return CompressBlock(codec, src, len, dst, cap);
+  }
+  static void Encrypt(void* ctx, void* data, __u32 len, const dcast_encrypt_ad* ad,
+                      const __u8 nonce[DCAST_NONCE_BYTES]) {
+    EXPECT_TRUE(Host(ctx).secrets.encrypted);
+    EncryptInPlace(Host(ctx).secrets.end_to_end.cipher, static_cast<uint8_t*>(data), len, *ad,
+                   nonce);
   }
   static void* TxGet(void* ctx, unsigned path) {
     FakeHost& host = Host(ctx);
@@ -88,6 +95,8 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
       class_override[pfn] = static_cast<uint8_t>(rng() % 4);
     }
   }
+  secrets.wire = {{1, 2}, {3, 4}};
+  config.secrets = &secrets;
   streams[DCAST_STREAM_VMCOREINFO] = "OSRELEASE=6.1.0-fake\nPAGESIZE=4096\n";
   streams[DCAST_STREAM_NOTES] = std::string(400, 'n');
   for (int i = 0; i < 9000; ++i) {
@@ -99,6 +108,7 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
          FakeRim::ReadPage,
          FakeRim::ReadStream,
          FakeRim::Compress,
+         FakeRim::Encrypt,
          FakeRim::TxGet,
          FakeRim::TxPut,
          FakeRim::PathUp,
@@ -113,7 +123,6 @@ dcast_config FakeHost::DefaultConfig() {
     c.dump_id[i] = static_cast<__u8>(0x40 + i);
     c.boot_id[i] = static_cast<__u8>(0x80 + i);
   }
-  c.keys = {{1, 2}, {3, 4}};
   c.origin = 0x5e4de4;
   c.key_epoch = 1;
   c.symbol_size = 1352;
@@ -200,7 +209,7 @@ std::vector<uint8_t> FakeHost::MakeReply(uint64_t id, uint64_t seq, uint8_t type
   hdr.key_epoch = dcast_to_le16(config.key_epoch);
   std::memcpy(packet.data(), &hdr, sizeof(hdr));
   if (len) std::memcpy(packet.data() + sizeof(hdr), payload, len);
-  hdr.mac = dcast_to_le64(dcast_packet_mac(&config.keys, packet.data(), packet.size()));
+  hdr.mac = dcast_to_le64(dcast_packet_mac(&secrets.wire, packet.data(), packet.size()));
   std::memcpy(packet.data(), &hdr, sizeof(hdr));
   return packet;
 }

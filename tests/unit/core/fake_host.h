@@ -37,6 +37,8 @@ class FakeHost {
  public:
   // Pages of zeros, of text and of noise, in classes 0..3, in the given RAM ranges.
   explicit FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32_t seed = 1);
+  FakeHost(const FakeHost&) = delete;
+  FakeHost& operator=(const FakeHost&) = delete;
   static dcast_config DefaultConfig();
 
   void Init();  // with `config`
@@ -61,6 +63,7 @@ class FakeHost {
   // What a page of the dump must be: the source's bytes.
   const uint8_t* Page(uint64_t pfn) const;
 
+  dcast_secrets secrets = {};
   dcast_config config;
   dcast_rim rim;
   std::unique_ptr<dcast_sender> sender;

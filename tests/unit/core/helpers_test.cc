@@ -22,7 +22,7 @@ constexpr uint64_t kMiB = 1 << 20;
 class Dump {
  public:
   explicit Dump(FakeHost* host) : host_(host) {
-    joined_.keys = host->config.keys;
+    joined_.keys = host->secrets.wire;
     host->keep_packets = false;
     host->on_packet = [this](const SentPacket& packet) { joined_.Add(packet); };
   }

@@ -111,7 +111,7 @@ void ExpectValidPackets(const FakeHost& host) {
     ASSERT_GE(p.bytes.size(), sizeof(dcast_hdr));
     ASSERT_EQ(dcast_le32(hdr.magic), DCAST_MAGIC);
     ASSERT_EQ(dcast_le64(hdr.mac),
-              dcast_packet_mac(&host.config.keys, p.bytes.data(), p.bytes.size()));
+              dcast_packet_mac(&host.secrets.wire, p.bytes.data(), p.bytes.size()));
     ASSERT_EQ(hdr.path, p.path);
     ASSERT_EQ(hdr.lane, p.lane);
     ASSERT_EQ(dcast_le64(hdr.seq), ++(seq[{p.path, p.lane}]));
@@ -140,7 +140,7 @@ TEST_P(LoopbackTest, EveryPageAndStreamComesThrough) {
   ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_DONE));
   ExpectValidPackets(host);
   Reassembler got;
-  got.keys = host.config.keys;
+  got.keys = host.secrets.wire;
   for (const SentPacket& p : host.packets) got.Add(p);
   ExpectWholeDump(host, got);
   EXPECT_EQ(dcast_sender_stats(host.sender.get())->unreadable_pages, 1u);
@@ -153,7 +153,7 @@ TEST_P(LoopbackTest, EveryPageAndStreamComesThrough) {
     // Either path alone carries the dump.
     for (unsigned path = 0; path < 2; ++path) {
       Reassembler one;
-      one.keys = host.config.keys;
+      one.keys = host.secrets.wire;
       for (const SentPacket& p : host.packets) {
         if (p.path == path) one.Add(p);
       }
@@ -177,7 +177,7 @@ TEST(Loopback, BlindParityCoversTwoPercentLossInThreePasses) {
     host.Init();
     std::mt19937 rng(seed);
     Reassembler got;
-    got.keys = host.config.keys;
+    got.keys = host.secrets.wire;
     host.on_packet = [&](const SentPacket& p) {
       if (rng() % 50) got.Add(p);
     };

@@ -91,7 +91,7 @@ TEST_F(NakTest, OtherDigestGetsAllDataOfOneSnapshot) {
   const auto answers = Answers();
   ASSERT_FALSE(answers.empty());
   Reassembler got;
-  got.keys = host_.config.keys;
+  got.keys = host_.secrets.wire;
   std::set<uint64_t> digests;
   for (const SentPacket* p : answers) {
     digests.insert(dcast_le64(p->hdr().digest));
@@ -137,7 +137,7 @@ TEST_F(NakTest, RunOfBlocksIsAnsweredWholeAndOnce) {
   host_.Nak(7, {Whole(2, 10, 20), Whole(2, 25, 15)});  // overlap: 10..39
   host_.Nak(8, {Whole(2, 12, 3)});
   Reassembler got;
-  got.keys = host_.config.keys;
+  got.keys = host_.secrets.wire;
   std::map<BlockId, std::set<unsigned>> indices;
   for (const SentPacket* p : Answers()) {
     const BlockId id{p->hdr().block_class, p->number()};
@@ -159,7 +159,7 @@ TEST_F(NakTest, PresenceSliceIsMadeAgain) {
   const uint64_t number = dcast_class0_number(DCAST_STREAM_PRESENCE, 0);
   host_.Nak(7, {Whole(0, number)});
   Reassembler got;
-  got.keys = host_.config.keys;
+  got.keys = host_.secrets.wire;
   for (const SentPacket* p : Answers()) got.Add(*p);
   ASSERT_TRUE(got.blocks.count({0, number}));
   EXPECT_EQ((got.blocks[{0, number}].digest), (digests_[{0, number}])) << "same memory, same bytes";
@@ -244,7 +244,7 @@ TEST_F(NakTest, LossyRelayThatAsksForGapsEndsComplete) {
     host.Init();
     std::mt19937 rng(seed);
     Reassembler got;
-    got.keys = host.config.keys;
+    got.keys = host.secrets.wire;
     std::map<BlockId, uint64_t> seen;     // symbols held
     std::map<BlockId, SentPacket> first;  // names digest and k
     host.on_packet = [&](const SentPacket& p) {

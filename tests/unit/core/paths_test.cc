@@ -17,7 +17,7 @@ class PathsTest : public ::testing::TestWithParam<dcast_path_mode> {
     host_.config.paths = 2;
     host_.config.mode = static_cast<__u8>(GetParam());
     host_.config.rate_kib_s = 40 * 1024;  // so that the dump takes a while of its clock
-    got_.keys = host_.config.keys;
+    got_.keys = host_.secrets.wire;
     host_.on_packet = [this](const SentPacket& p) { got_.Add(p); };
   }
   void ExpectAllBlocks() {

@@ -134,7 +134,7 @@ TEST(Parity, NoneWhenThePercentageIsZeroAndEveryPassIsWhole) {
   host.Init();
   host.Begin();
   Reassembler second;
-  second.keys = host.config.keys;
+  second.keys = host.secrets.wire;
   host.on_packet = [&](const SentPacket& p) {
     if (host.sender->pass == 2) second.Add(p);
     if (p.hdr().type == DCAST_SYMBOL) {

@@ -192,7 +192,7 @@ TEST_F(RelaysTest, OneFullAnswerAfterLogOnlyResumesTheWalk) {
   ASSERT_TRUE(host_.RunToPhase(DCAST_PHASE_LINGER));
   host_.Admit(2, DCAST_ADMIT_FULL);
   Reassembler got;
-  got.keys = host_.config.keys;
+  got.keys = host_.secrets.wire;
   ASSERT_TRUE(host_.RunToPhase(DCAST_PHASE_DONE));
   for (const SentPacket& p : host_.packets) got.Add(p);
   for (const auto& [pfn, cls] : host_.class_override) {

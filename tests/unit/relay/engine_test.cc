@@ -86,23 +86,21 @@ TEST(EngineTest, EpochZeroIsRefusedWhenThereIsAKeyFile) {
   Engine engine(
       EngineDouble::Config(),
       [&](const Id16& host_id, uint16_t epoch) -> std::optional<dcast_keys> {
-        const Key* cluster = keys->Find(epoch);
-        if (cluster == nullptr) return std::nullopt;
+        const std::optional<Key> key = keys->HostKey(host_id, epoch);
+        if (!key) return std::nullopt;
         dcast_keys host;
-        dcast_keys_init(&host, DeriveHostKey(*cluster, host_id, epoch).data());
+        dcast_keys_init(&host, key->data());
         return host;
       },
       [] { return uint64_t{0}; });
   // What a host without a key file sends: a right MAC under the key that anybody can compute.
   const ClusterKeys unauthenticated = UnauthenticatedKeys();
-  ASSERT_NE(unauthenticated.Find(0), nullptr);
   SenderDouble sender;
   dcast_hdr hdr = sender.Header(DCAST_EMPTY);
   hdr.key_epoch = 0;
   hdr.block_class = 1;
   dcast_keys host;
-  dcast_keys_init(&host,
-                  DeriveHostKey(*unauthenticated.Find(0), SenderDouble::Dump().host_id, 0).data());
+  dcast_keys_init(&host, unauthenticated.HostKey(SenderDouble::Dump().host_id, 0)->data());
   std::string packet(reinterpret_cast<const char*>(&hdr), sizeof(hdr));
   const uint64_t mac = dcast_to_le64(dcast_packet_mac(&host, packet.data(), packet.size()));
   std::memcpy(packet.data(), &mac, sizeof(mac));

@@ -81,6 +81,24 @@ TEST_F(VerifyTest, UnknownEpochAndWrongKeyAreToldApart) {
   EXPECT_EQ(Verdict(packet), Counter::kMac);
 }
 
+TEST_F(VerifyTest, ARevokedHostIsNotBelievedAndAskedForOnceItsKeysAreForgotten) {
+  bool revoked = false;
+  Verifier verifier([&](const Id16&, uint16_t) {
+    HostKeys host(SenderDouble::Keys());
+    host.revoked = revoked;
+    return host;
+  });
+  const std::string packet = sender_.Symbol(1, 5, block_, 0);
+  const auto verdict = [&] { return verifier.Verify({packet, {}, false}).verdict; };
+  EXPECT_EQ(verdict(), Counter::kSymbol);
+  revoked = true;
+  EXPECT_EQ(verdict(), Counter::kSymbol) << "remembered";
+  verifier.Forget();
+  EXPECT_EQ(verdict(), Counter::kRevoked);
+  revoked = false;
+  EXPECT_EQ(verdict(), Counter::kSymbol);
+}
+
 TEST_F(VerifyTest, KeysAreRememberedOnlyAfterARightMac) {
   std::string forged = sender_.Symbol(1, 5, block_, 0);
   forged[0] ^= 1;

@@ -39,7 +39,9 @@ std::vector<StoredBlock> BlocksOf(const MapBlockSource& source) {
   return blocks;
 }
 
-std::vector<StoredBlock> SmallDump(const std::function<void(DumpBuilder*)>& edit) {
+namespace {
+
+DumpBuilder SmallDumpBuilder() {
   absl::StatusOr<DumpBuilder> builder = DumpBuilder::FromText(R"(
     ram 0x1000 0x9f000
     ram 0x100000 0x2800000
@@ -66,8 +68,24 @@ std::vector<StoredBlock> SmallDump(const std::function<void(DumpBuilder*)>& edit
   strcpy(builder->meta.hostname, "db7");
   strcpy(builder->meta.release, "6.1.0-test");
   strcpy(builder->meta.reason, "sysrq triggered crash");
-  if (edit) edit(&*builder);
-  return BlocksOf(*builder->Build());
+  return *std::move(builder);
+}
+
+}  // namespace
+
+std::vector<StoredBlock> SmallDump(const std::function<void(DumpBuilder*)>& edit) {
+  DumpBuilder builder = SmallDumpBuilder();
+  if (edit) edit(&builder);
+  return BlocksOf(*builder.Build());
+}
+
+std::vector<StoredBlock> EncryptedSmallDump(const DumpKey& dump, const EndToEndKey& key,
+                                            const Recipient& recipient) {
+  DumpBuilder builder = SmallDumpBuilder();
+  for (size_t i = 0; i < sizeof(builder.meta.signature); i++) {
+    builder.meta.signature[i] = static_cast<uint8_t>(i);
+  }
+  return BlocksOf(*builder.BuildEncrypted(key, dump.dump_id, {recipient}));
 }
 
 void PutAll(Store* store, const DumpKey& dump, const std::vector<StoredBlock>& blocks,

@@ -32,6 +32,10 @@ std::vector<StoredBlock> BlocksOf(const MapBlockSource& source);
 // `edit` may change the builder before it is built.
 std::vector<StoredBlock> SmallDump(const std::function<void(DumpBuilder*)>& edit = {});
 
+// The same as its host encrypts it for one recipient.
+std::vector<StoredBlock> EncryptedSmallDump(const DumpKey& dump, const EndToEndKey& key,
+                                            const Recipient& recipient);
+
 // Puts the blocks for which `keep` holds, and flushes.
 void PutAll(Store* store, const DumpKey& dump, const std::vector<StoredBlock>& blocks,
             const std::function<bool(const BlockKey&)>& keep = {});

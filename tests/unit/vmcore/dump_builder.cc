@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "kmod/core/send/compress.h"
 #include "protos/wire/bytes.h"
+#include "store/vmcore/block_codec.h"
 
 namespace dumpcast {
 namespace {
@@ -213,6 +214,48 @@ std::shared_ptr<MapBlockSource> DumpBuilder::Build() const {
             {reinterpret_cast<const char*>(&filled), sizeof(filled)});
   for (const auto& [block_class, number] : dropped_) source->Drop(block_class, number);
   for (const auto& [block_class, number] : empty_) source->PutEmpty(block_class, number);
+  return source;
+}
+
+std::shared_ptr<MapBlockSource> DumpBuilder::BuildEncrypted(
+    const EndToEndKey& key, const std::array<uint8_t, DCAST_ID_BYTES>& dump_id,
+    const std::vector<Recipient>& recipients) const {
+  std::shared_ptr<MapBlockSource> source = Build();
+  std::string boxes;
+  for (const Recipient& recipient : recipients) {
+    const dcast_key_box box = MakeKeyBox(key, recipient);
+    boxes.append(reinterpret_cast<const char*>(&box), sizeof(box));
+  }
+  const auto stored = source->blocks().find({0, dcast_class0_number(DCAST_STREAM_META, 0)});
+  if (stored != source->blocks().end() && !stored->second.empty()) {
+    dcast_meta whole;
+    std::memcpy(&whole, DecodeBlock(0, 0, stored->second)->raw.data(), sizeof(whole));
+    whole.stream_len[DCAST_STREAM_WHOLE_META] = dcast_to_le64(sizeof(whole));
+    whole.stream_len[DCAST_STREAM_KEYS] = dcast_to_le64(boxes.size());
+    PutStream(source.get(), DCAST_STREAM_WHOLE_META,
+              {reinterpret_cast<const char*>(&whole), sizeof(whole)});
+    dcast_meta clear = whole;
+    clear.flags = dcast_to_le64(dcast_le64(whole.flags) | DCAST_META_ENCRYPTED);
+    clear.page_offset = clear.text_vaddr = clear.text_paddr = clear.text_bytes = 0;
+    clear.vmemmap_vaddr = 0;
+    clear.crash_cpu = 0;
+    std::memset(clear.reason, 0, sizeof(clear.reason));
+    PutStream(source.get(), DCAST_STREAM_META,
+              {reinterpret_cast<const char*>(&clear), sizeof(clear)});
+  }
+  PutStream(source.get(), DCAST_STREAM_KEYS, boxes);
+  for (const auto& [block_class, number] : dropped_) source->Drop(block_class, number);
+  const CipherKeys keys(key);
+  const std::map<std::pair<uint8_t, uint64_t>, std::string> blocks = source->blocks();
+  for (const auto& [id, encoded] : blocks) {
+    const auto& [block_class, number] = id;
+    if (encoded.empty() || (block_class == 0 && dcast_stream_is_clear(static_cast<unsigned>(
+                                                    number >> DCAST_STREAM_SHIFT)) != 0)) {
+      continue;
+    }
+    source->Put(block_class, number,
+                EncryptEncoding(keys, dump_id.data(), block_class, number, encoded));
+  }
   return source;
 }
 

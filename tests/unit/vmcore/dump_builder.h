@@ -3,6 +3,7 @@
 #ifndef DUMPCAST_TESTS_UNIT_VMCORE_DUMP_BUILDER_H_
 #define DUMPCAST_TESTS_UNIT_VMCORE_DUMP_BUILDER_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "protos/keys/end_to_end.h"
 #include "protos/wire/dumpcast_wire.h"
 #include "store/vmcore/block_source.h"
 
@@ -84,6 +86,10 @@ class DumpBuilder {
 
   // The blocks of all that, presence included. May be called again.
   std::shared_ptr<MapBlockSource> Build() const;
+  // The same as a host sends it that is armed for these recipients. `dump_id` is the dump's.
+  std::shared_ptr<MapBlockSource> BuildEncrypted(const EndToEndKey& key,
+                                                 const std::array<uint8_t, DCAST_ID_BYTES>& dump_id,
+                                                 const std::vector<Recipient>& recipients) const;
 
   uint64_t page_bytes() const { return uint64_t{1} << meta.page_shift; }
 

@@ -76,17 +76,34 @@ TEST(ParseMeta, FieldsAndTexts) {
   EXPECT_EQ(meta->hostname, "crashed");
   EXPECT_EQ(meta->reason, std::string(sizeof(raw.reason), 'r'));
   EXPECT_TRUE(meta->live && meta->test);
+  EXPECT_FALSE(meta->encrypted);
+  raw.flags = dcast_to_le64(DCAST_META_ENCRYPTED);
+  raw.signature[15] = 7;
+  const absl::StatusOr<MetaFields> encrypted = ParseMeta(Bytes(raw));
+  ASSERT_TRUE(encrypted.ok()) << encrypted.status();
+  EXPECT_TRUE(encrypted->encrypted);
+  EXPECT_EQ(encrypted->signature[15], 7);
 }
 
 TEST(ParseMeta, LargerStructureOfANewerMinorIsAccepted) {
   dcast_meta raw = GoodMeta();
   raw.size = dcast_to_le32(sizeof(raw) + 40);
   EXPECT_TRUE(ParseMeta(Bytes(raw) + std::string(40, 'n')).ok());
-  EXPECT_THAT(std::string(ParseMeta(Bytes(raw)).status().message()), HasSubstr("size 792"));
+  EXPECT_THAT(std::string(ParseMeta(Bytes(raw)).status().message()), HasSubstr("size 808"));
+}
+
+TEST(ParseMeta, TheFirstSendersHadNoSignature) {
+  dcast_meta raw = GoodMeta();
+  raw.size = dcast_to_le32(752);
+  std::memset(raw.signature, 7, sizeof(raw.signature));
+  const absl::StatusOr<MetaFields> meta = ParseMeta(Bytes(raw).substr(0, 752));
+  ASSERT_TRUE(meta.ok()) << meta.status();
+  EXPECT_EQ(meta->hostname, "crashed");
+  EXPECT_EQ(meta->signature[0], 0);
 }
 
 TEST(ParseMeta, WrongFieldsAreRefusedByName) {
-  EXPECT_THAT(std::string(ParseMeta(Bytes(GoodMeta()).substr(1)).status().message()),
+  EXPECT_THAT(std::string(ParseMeta(Bytes(GoodMeta()).substr(0, 751)).status().message()),
               HasSubstr("751 bytes"));
   EXPECT_THAT(std::string(Refusal([](dcast_meta& m) { m.size = dcast_to_le32(8); }).message()),
               HasSubstr("size 8"));

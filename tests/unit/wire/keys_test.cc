@@ -35,10 +35,35 @@ TEST(ParseKeyFile, TakesCommentsBlankLinesAndSeveralEpochs) {
       "# the keys\n\n 1 " + kHexKey + "\n\t7\t" + std::string(64, 'B') + "  # newest\n", "f");
   ASSERT_TRUE(keys.ok()) << keys.status();
   EXPECT_EQ(keys->NewestEpoch(), 7);
-  ASSERT_NE(keys->Find(1), nullptr);
-  EXPECT_EQ((*keys->Find(1))[31], 0xaa);
-  EXPECT_EQ((*keys->Find(7))[0], 0xbb);
-  EXPECT_EQ(keys->Find(2), nullptr);
+  EXPECT_EQ(keys->by_epoch.at(1)[31], 0xaa);
+  EXPECT_EQ(keys->by_epoch.at(7)[0], 0xbb);
+  const HostId host = {1, 2, 3};
+  EXPECT_EQ(keys->HostKey(host, 7), DeriveHostKey(keys->by_epoch.at(7), host, 7));
+  EXPECT_EQ(keys->HostKey(host, 2), std::nullopt);
+}
+
+TEST(ParseKeyFile, AHostNeedsOnlyItsOwnKey) {
+  const auto keys = ParseKeyFile("host 3 " + kHexKey + "\n", "f");
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  EXPECT_EQ(keys->NewestEpoch(), 3);
+  EXPECT_TRUE(keys->by_epoch.empty());
+  Key own;
+  own.fill(0xaa);
+  EXPECT_EQ(keys->HostKey({}, 3), own);
+  EXPECT_EQ(keys->HostKey({}, 2), std::nullopt);
+}
+
+TEST(ParseKeyFile, AHostIsRevokedUpToAnEpoch) {
+  const auto keys =
+      ParseKeyFile("2 " + kHexKey + "\nrevoked 0102030000000000000000000000000f 2\n", "f");
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  const HostId host = {1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 15};
+  EXPECT_TRUE(keys->IsRevoked(host, 1));
+  EXPECT_TRUE(keys->IsRevoked(host, 2));
+  EXPECT_FALSE(keys->IsRevoked(host, 3));
+  EXPECT_FALSE(keys->IsRevoked({}, 1));
+  // What it sent before can still be checked.
+  EXPECT_TRUE(keys->HostKey(host, 2).has_value());
 }
 
 TEST(ParseKeyFile, NamesLineAndFixWithoutRepeatingTheKey) {
@@ -46,15 +71,23 @@ TEST(ParseKeyFile, NamesLineAndFixWithoutRepeatingTheKey) {
     std::string text;
     const char* wanted;
   } kCases[] = {
-      {"1 " + kHexKey + "\n2 " + kHexKey.substr(1) + "\n", "f:2: the second word"},
+      {"1 " + kHexKey + "\n2 " + kHexKey.substr(1) + "\n", "f:2: no key of 64 hex digits"},
       {"1 " + kHexKey.substr(1) + "g\n", "64 hex digits"},
-      {"0 " + kHexKey + "\n", "f:1: the first word"},
+      {"0 " + kHexKey + "\n", "f:1: no epoch"},
       {"65536 " + kHexKey + "\n", "1..65535"},
       {"-1 " + kHexKey + "\n", "1..65535"},
-      {kHexKey + "\n", "wanted two words, found 1"},
-      {"1 " + kHexKey + " x\n", "wanted two words, found 3"},
+      {kHexKey + "\n", "wanted two, found 1"},
+      {"1 " + kHexKey + " x\n", "wanted two, found 3"},
       {"1 " + kHexKey + "\n1 " + kHexKey + "\n", "f:2: epoch 1 is given twice"},
       {"# nothing\n", "no key in it"},
+      {"host " + kHexKey + "\n", "wanted three words, found 2"},
+      {"host 0 " + kHexKey + "\n", "f:1: no epoch"},
+      {"1 " + kHexKey + "\nrevoked 00 1\n", "f:2: no host id of 32 hex digits"},
+      {"1 " + kHexKey + "\nrevoked " + std::string(32, '0') + "\n", "wanted three words"},
+      {"1 " + kHexKey + "\nrevoked " + std::string(32, '0') + " 1\nrevoked " +
+           std::string(32, '0') + " 2\n",
+       "f:3: this host is revoked twice"},
+      {"revoked " + std::string(32, '0') + " 1\n", "no key in it"},
   };
   for (const auto& c : kCases) {
     const auto keys = ParseKeyFile(c.text, "f");
@@ -88,9 +121,9 @@ TEST_F(KeyFileTest, MissingFileIsNotFound) {
 //   printf 'dumpcast unauthenticated' | sha256sum
 std::string Hex(const Key& key) {
   std::string hex;
-  for (const uint8_t byte : key) {
-    hex += "0123456789abcdef"[byte >> 4];
-    hex += "0123456789abcdef"[byte & 15];
+  for (size_t i = 0; i < key.size(); ++i) {
+    hex += "0123456789abcdef"[key[i] >> 4];
+    hex += "0123456789abcdef"[key[i] & 15];
   }
   return hex;
 }
@@ -111,7 +144,8 @@ TEST(DeriveHostKey, MatchesAnIndependentHmac) {
 TEST(UnauthenticatedKeys, AreEpochZeroOfTheFixedLabel) {
   const ClusterKeys keys = UnauthenticatedKeys();
   ASSERT_EQ(keys.NewestEpoch(), 0);
-  EXPECT_EQ(Hex(*keys.Find(0)), "56b22c4762e2d3bfabfac6f7597327e7eba714fbd7ea8642e5f6f5a94b516638");
+  EXPECT_EQ(Hex(keys.by_epoch.at(0)),
+            "56b22c4762e2d3bfabfac6f7597327e7eba714fbd7ea8642e5f6f5a94b516638");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "gtest/gtest.h"
 #include "kmod/core/sender_internal.h"
+#include "protos/keys/end_to_end.h"
 #include "protos/keys/keys.h"
 #include "protos/wire/auth.h"
 
@@ -78,11 +79,12 @@ TEST_P(PacketVector, KeyDerivationAndMacHoldInCpp) {
   EXPECT_EQ(v.bytes.size(), sizeof(hdr) + dcast_le16(hdr.payload_len));
   Key cluster;
   const auto cluster_bytes = FromHex(v.wanted.at("cluster_key"));
-  std::copy(cluster_bytes.begin(), cluster_bytes.end(), cluster.begin());
+  std::copy(cluster_bytes.begin(), cluster_bytes.end(), cluster.data());
   HostId host;
   std::copy(hdr.host_id, hdr.host_id + DCAST_ID_BYTES, host.begin());
   const Key key = DeriveHostKey(cluster, host, dcast_le16(hdr.key_epoch));
-  EXPECT_EQ(std::vector<uint8_t>(key.begin(), key.end()), FromHex(v.wanted.at("host_key")));
+  EXPECT_EQ(std::vector<uint8_t>(key.data(), key.data() + key.size()),
+            FromHex(v.wanted.at("host_key")));
   dcast_keys keys;
   dcast_keys_init(&keys, key.data());
   EXPECT_EQ(dcast_packet_mac(&keys, v.bytes.data(), v.bytes.size()), dcast_le64(hdr.mac));
@@ -130,6 +132,47 @@ TEST(BlockVector, DigestAndSymbolsAreCutFromTheEncoding) {
     }
     EXPECT_EQ(std::memcmp(symbol.data(), v.bytes.data() + sizeof(h), symbol_len), 0) << name;
   }
+}
+
+TEST(EncryptedVector, IsTheEncodingAsThisImplementationEncryptsIt) {
+  const Vector v = Read("encrypted"), block = Read("block");
+  EndToEndKey dump_key;
+  const auto dump_key_bytes = FromHex(v.wanted.at("dump_key"));
+  std::copy(dump_key_bytes.begin(), dump_key_bytes.end(), dump_key.data());
+  const CipherKeys keys(dump_key);
+  EXPECT_EQ(std::vector<uint8_t>(keys.cipher, keys.cipher + sizeof(keys.cipher)),
+            FromHex(v.wanted.at("cipher_key")));
+  const auto dump_id = FromHex(v.wanted.at("dump_id"));
+  const auto block_class = static_cast<uint8_t>(v.number("block_class"));
+  const auto text = [](const std::vector<uint8_t>& bytes) {
+    return std::string(bytes.begin(), bytes.end());
+  };
+  const std::string ours =
+      EncryptEncoding(keys, dump_id.data(), block_class, v.number("number"), text(block.bytes));
+  EXPECT_EQ(ours, text(v.bytes));
+  const auto opened =
+      DecryptEncoding(keys, dump_id.data(), block_class, v.number("number"), text(v.bytes));
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(*opened, text(block.bytes));
+  dcast_keys wire;
+  dcast_keys_init(&wire, FromHex(v.wanted.at("host_key")).data());
+  EXPECT_EQ(dcast_block_digest(&wire, block_class, v.number("number"), v.bytes.data(),
+                               static_cast<uint32_t>(v.bytes.size())),
+            v.number("digest"));
+}
+
+TEST(KeysVector, OpensForItsIdentity) {
+  const Vector v = Read("keys");
+  Identity identity;
+  const auto secret = FromHex(v.wanted.at("identity"));
+  std::copy(secret.begin(), secret.end(), identity.secret.data());
+  const auto recipient = ParseRecipient(v.wanted.at("recipient"));
+  ASSERT_TRUE(recipient.ok());
+  identity.recipient = *recipient;
+  const auto key = OpenKeyBox(std::string(v.bytes.begin(), v.bytes.end()), identity);
+  ASSERT_TRUE(key.ok()) << key.status();
+  EXPECT_EQ(std::vector<uint8_t>(key->data(), key->data() + key->size()),
+            FromHex(v.wanted.at("dump_key")));
 }
 
 TEST(EndVector, SumsAreTheIdMixes) {

@@ -57,7 +57,7 @@ class Guest:
         self._add_busybox(archive)
         self._add_modules(archive)
         for path, binary in self.binaries.items():
-            self._add_binary(archive, path, pathlib.Path(binary))
+            self.add_binary(archive, path, pathlib.Path(binary))
         for path, content in self.files.items():
             if isinstance(content, pathlib.Path):
                 archive.file(path, content.read_bytes(), content.stat().st_mode & 0o777)
@@ -79,7 +79,8 @@ class Guest:
         archive.link("/sbin/modprobe", "/bin/busybox")
 
     @staticmethod
-    def _add_binary(archive: Archive, path: str, binary: pathlib.Path) -> None:
+    def add_binary(archive: Archive, path: str, binary: pathlib.Path) -> None:
+        """A program of the host's, with its shared libraries."""
         if not binary.is_file():
             raise HarnessError(f"{binary}: no such executable; build it first")
         archive.file(path, binary.read_bytes(), 0o755)
@@ -146,10 +147,18 @@ def _closure(source: pathlib.Path, wanted: Sequence[str], optional: Sequence[str
     return list(chosen)
 
 
+def module_paths(kernel: Kernel, wanted: Sequence[str]) -> list[pathlib.Path]:
+    """Files of these modules of the kernel's and of all that they need, in an order to load them in."""
+    return [kernel.modules / path for path in reversed(_closure(kernel.modules, wanted, ()))]
+
+
+def read_module(path: pathlib.Path) -> bytes:
+    """Unpacked: Debian 6.12 ships .ko.xz."""
+    content = path.read_bytes()
+    return lzma.decompress(content) if path.suffix == ".xz" else content
+
+
 def _copy_module(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Unpacks xz (Debian 6.12 ships .ko.xz), so that the guest's depmod names fit either way."""
+    """Unpacked, so that the guest's depmod names fit either way."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".xz":
-        target.with_suffix("").write_bytes(lzma.decompress(source.read_bytes()))
-    else:
-        shutil.copy(source, target)
+    (target.with_suffix("") if source.suffix == ".xz" else target).write_bytes(read_module(source))

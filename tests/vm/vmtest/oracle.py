@@ -65,6 +65,7 @@ class Report:
     RAM by the kernel's own map. given_back: dumped from
     a processor's own list of free pages, as their struct pages say in the dump, and free for all
     since. not_excluded: others that were dumped although the level would have allowed to skip them.
+    secrets: dumped, though they hold the sender's keys.
     """
 
     equal: int = 0
@@ -76,6 +77,7 @@ class Report:
     unexcused: list[Finding] = dataclasses.field(default_factory=list)
     late: list[Finding] = dataclasses.field(default_factory=list)
     strays: list[int] = dataclasses.field(default_factory=list)
+    secrets: list[int] = dataclasses.field(default_factory=list)
 
     def unexplained(self, patterns: Sequence[str], few: int, small: int) -> list[Finding]:
         """Differing pages whose description no pattern finds; text and rodata never pass.
@@ -123,6 +125,7 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
     differing: dict[int, bytes] = {}
     present = None if presence is None else set(presence.pfns())
     ram = memory.classes
+    secret = memory.pages_of("held secrets")
     for pfn, kind in ram.items():
         want, got = memory.image.page(pfn), vmcore.page(pfn)
         if present is not None and pfn not in present and got == ZEROS:
@@ -130,10 +133,12 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
         if got is None:
             zero = bool(level & ZERO) and want == ZEROS
             report.missing["zero" if zero else kind] += 1
-            if not zero and not excusable(kind, level):
+            if not zero and not excusable(kind, level) and pfn not in secret:
                 report.unexcused.append(_finding(memory, pfn, kind))
             continue
         report.dumped[kind] += 1
+        if pfn in secret:
+            report.secrets.append(pfn)
         if excusable(kind, level):
             report.not_excluded[kind] += 1
         if got == want:

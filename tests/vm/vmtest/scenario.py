@@ -60,6 +60,7 @@ class Scenario(Stacked):
     arm_extra: str = ""
     group: str = GROUP
     armed: bool = True  # else the test arms it
+    identity: pathlib.Path | None = None  # dumps are encrypted for it; it is made when it is not there
     cmdline: str = ""  # more of the kernel's
     guest_binaries: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     guest_kmods: Sequence[pathlib.Path] = ()
@@ -96,8 +97,14 @@ class Scenario(Stacked):
         self.vm = self._stack.enter_context(
             Vm(self.kernel, initramfs, self.folder / "vm", self.net, self.nics, self.memory_mib,
                self.cpus, self.cmdline, self.devices, snapshots=self.snapshots))
+        extra = self.arm_extra
+        if self.identity:
+            if not self.identity.exists():
+                self.client.run("keygen", "-O", self.identity)
+            recipient = re.search("recipient: ([0-9a-f]{64})", self.identity.read_text(encoding="ascii"))[1]
+            extra += f'\nrecipients = ["{recipient}"]'
         # Behind the boot: machines that differ in this only begin with the same snapshot.
-        toml = arm_toml(len(self.nics), self.level, self.rate_mib_s, self.arm_extra, self.group,
+        toml = arm_toml(len(self.nics), self.level, self.rate_mib_s, extra, self.group,
                         self.time_limit_s)
         key = self.relays.key.read_text(encoding="ascii").strip()
         self.vm.sh(f"umask 077; mkdir -p /etc/dumpcast; printf '%s\n' '{key}' >{HOST_KEY_PATH}; "
@@ -165,17 +172,25 @@ class Scenario(Stacked):
             raise HarnessError("no dump was sealed yet: wait_sealed() first")
         return self.name.rpartition("/")[2]
 
+    def _opening(self) -> list[object]:
+        """What the client is told so that it can read the dump."""
+        return ["--identity", self.identity] if self.identity else []
+
     def fetch(self, form: str, relay: int | None = None, complete: bool = True) -> pathlib.Path:
         """`dumpcast get`: form is elf or kdump; complete: no other dump will do."""
         client = self.client if relay is None else self.relays.client(relay)
         target = self.folder / f"vmcore-{'any' if relay is None else relay}.{form}"
-        client.run("get", self.dump_id(), "--format", form, "--output-file", target, "--force",
+        client.run("get", self.dump_id(), *self._opening(), "--format", form, "--output-file", target, "--force",
                    *(["--require-complete"] if complete else []), timeout=900)
         return target
 
     def log(self) -> str:
         """The kernel log by `dumpcast log`."""
-        return self.client.run("log", self.dump_id()).stdout
+        return self.client.run("log", self.dump_id(), *self._opening()).stdout
+
+    def log_of(self, dump: dict) -> str:
+        """The same of a dump that may still be arriving; empty while there is none."""
+        return self.client.run("log", dump["dump_id"], *self._opening(), check=False).stdout
 
     # The hypervisor's view.
 

@@ -107,6 +107,41 @@ TEST_F(HandoverTest, ARecordGivesWhoWhatAndTheStreamsFromScatteredPages) {
   EXPECT_THAT(Describe(*found), HasSubstr("d0d1d2d3d4d5d6d7d8d9dadbdcdddedf of db7: the first"));
 }
 
+TEST_F(HandoverTest, AnEncryptedDumpHasItsKeysInAPageThatIsNamed) {
+  constexpr uint64_t kSecrets = 0x700000;
+  const std::string boxes(sizeof(dcast_key_box), 'b');
+  memory_.Write(0x500000, boxes.data(), boxes.size());
+  frames_ = {0x500};
+  record_.streams[DCAST_STREAM_KEYS] = {0, 0};
+  record_.meta.stream_len[DCAST_STREAM_KEYS] = dcast_to_le64(boxes.size());
+  record_.encrypted = 1;
+  record_.secrets_paddr = dcast_to_le64(kSecrets);
+  Put(kRecord);
+  EXPECT_EQ(Find().status().code(), absl::StatusCode::kDataLoss) << "nothing is there";
+
+  dcast_secrets secrets = {};
+  HostId host;
+  std::copy(record_.host_id, record_.host_id + DCAST_ID_BYTES, host.begin());
+  dcast_keys_init(&secrets.wire, keys_.HostKey(host, 7)->data());
+  secrets.end_to_end.cipher[0] = 0xc1;
+  secrets.encrypted = 1;
+  memory_.Write(kSecrets, &secrets, sizeof(secrets));
+  const auto found = Find();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->secrets.end_to_end.cipher[0], 0xc1);
+  EXPECT_EQ(found->streams[DCAST_STREAM_KEYS], boxes);
+
+  source_->LeaveOut(kSecrets / 4096);
+  uint8_t cls[DCAST_MAX_WINDOW_PAGES];
+  source_->WindowClasses(kSecrets >> DCAST_WINDOW_SHIFT, cls);
+  EXPECT_EQ(cls[0], DCAST_CLASS_EXCLUDED);
+  EXPECT_NE(cls[1], DCAST_CLASS_EXCLUDED);
+
+  secrets.wire.mac.k0 ^= 1;  // overwritten meanwhile
+  memory_.Write(kSecrets, &secrets, sizeof(secrets));
+  EXPECT_EQ(Find().status().code(), absl::StatusCode::kDataLoss);
+}
+
 TEST_F(HandoverTest, TheNewestOfSeveralCounts) {
   Put(kRecord);
   record_.written_ns = dcast_to_le64(2000);
@@ -152,7 +187,7 @@ TEST_F(HandoverTest, AnUnknownEpochIsToldSo) {
 }
 
 TEST_F(HandoverTest, AnotherVersionIsToldSo) {
-  record_.version = dcast_to_le16(2);
+  record_.version = dcast_to_le16(DCAST_HANDOVER_VERSION + 1);
   Put(kRecord);
   EXPECT_THAT(Find().status().message(), HasSubstr("of a version that is not known"));
 }

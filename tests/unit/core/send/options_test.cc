@@ -156,7 +156,7 @@ TEST(SendOptions, KeyFileGivesTheHostKeyOfItsNewestEpoch) {
   ASSERT_TRUE(ParseId(kHostId, "", host.data()).ok());
   dcast_keys keys;
   dcast_keys_init(&keys, DeriveHostKey(cluster, host, 2).data());
-  EXPECT_EQ(std::memcmp(&keys, &parsed.options.replay.config.keys, sizeof(keys)), 0);
+  EXPECT_EQ(std::memcmp(&keys, &parsed.options.replay.secrets.wire, sizeof(keys)), 0);
 }
 
 TEST(SendOptions, SymbolSizesFitTheirMtu) {
