@@ -44,13 +44,13 @@ SECOND = "DUMPCAST_LINGER=8 dumpcast-kdump"  # packaging/kdump
 
 @contextlib.contextmanager
 def armed(kernel: Kernel, scratch: pathlib.Path, nic: str, *, relays: int = 1,
-          extra: str = "") -> Iterator[Scenario]:
+          extra: str = "", identity: pathlib.Path | None = None) -> Iterator[Scenario]:
     """An armed guest with a crash kernel loaded, whose initramfs has a second sender and the key."""
     image = Guest(kernel, binaries={"/bin/dumpcast-send": build.binary("dumpcast-send")},
                   files={"/bin/dumpcast-kdump": REPO / "packaging/kdump/dumpcast-kdump",
                          "/etc/dumpcast/README": "keys\n"}).build(scratch / "kdump.img")
     with Scenario(scratch, kernel, [nic], 2, memory_mib=MEMORY_MIB, relay_count=relays,
-                  arm_extra=extra, guest_kmods=[build.crasher(kernel)], cmdline=f"crashkernel={RESERVED_MIB}M",
+                  arm_extra=extra, identity=identity, guest_kmods=[build.crasher(kernel)], cmdline=f"crashkernel={RESERVED_MIB}M",
                   guest_binaries={"/sbin/kexec": KEXEC},
                   guest_files={"/boot/vmlinuz": kernel.vmlinuz, "/boot/kdump.img": image}) as run:
         # The key is made with the relays, so it comes as a second archive.
@@ -142,6 +142,20 @@ def test_what_the_first_sender_could_not_send(series, nic, first, kernel_of, scr
         log = run.log()
         assert "Kernel panic - not syncing: sysrq triggered crash" in log
         record_property("cell", f"{held} of {expected} blocks, then all")
+        dump_equals_first_memory(run)
+
+
+@pytest.mark.slow
+def test_an_encrypted_dump_is_finished_under_its_keys(kernel_of, scratch):
+    """Which the second sender reads from the memory of the first kernel."""
+    with armed(kernel_of("6.1"), scratch, "virtio-net-pci", identity=scratch / "identity") as run:
+        held, because = die_half_way(run, "stopped half way")
+        code, said = second(run)
+        assert code == 0 and f"{because}: sending what relays miss" in said, said
+        dump = run.wait_sealed()[0]
+        assert dump["encrypted"] and held < int(dump["blocks_expected"])
+        assert run.dump_id() == first_id(run)
+        assert "sysrq triggered crash" in run.log()
         dump_equals_first_memory(run)
 
 

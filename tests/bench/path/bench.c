@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Built into a copy of dumpcast.ko by tests/bench/bench_path.py, never into the real one. The
- * linker's
- * --wrap puts it around dcast_sender_step(): when the panic hook makes its first step, the filter
+ * Built into a copy of dumpcast.ko by tests/bench/bench_path.py, never into the real one. The linker
+ * puts it around dcast_sender_step() (--wrap): when the panic hook makes its first step, the filter
  * looks at all of memory, and the pages that leave are copied, for comparison; then the dump's
  * first pass is timed.
  *

@@ -174,13 +174,13 @@ TEST_F(CliTest, CompletionIsBash) {
   WriteFile(Path("try.sh"), "source " + Path("dumpcast.bash") + R"(
 dumpcast() { [ "$1 $2" = "ls -q" ] && echo 3fa9c2e17b5d4a60918273645546372a; }
 complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _dumpcast; echo "${COMPREPLY[*]}"; }
-complete_line dumpcast h
+complete_line dumpcast ho
 complete_line dumpcast -o json get --ret
 complete_line dumpcast get -f k
 complete_line dumpcast get 3f
 )");
   ASSERT_EQ(std::system(("bash " + Path("try.sh") + " >" + Path("out") + " 2>&1").c_str()), 0);
-  EXPECT_EQ(ReadFile(Path("out")), "hosts\n--retries\nkdump\n3fa9c2e17b5d4a60918273645546372a\n");
+  EXPECT_EQ(ReadFile(Path("out")), "hosts hostkey\n--retries\nkdump\n3fa9c2e17b5d4a60918273645546372a\n");
 }
 
 }  // namespace

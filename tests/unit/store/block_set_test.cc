@@ -97,7 +97,7 @@ TEST(ExpectationTest, TwoEncodingsOfASliceAreJoined) {
 
 TEST(ExpectationTest, MalformedChunksChangeNothing) {
   Expectation expected;
-  EXPECT_FALSE(expected.AddChunk(0, std::string(sizeof(dcast_meta) - 1, '\0')));
+  EXPECT_FALSE(expected.AddChunk(0, std::string(DCAST_META_LEAST_BYTES - 1, '\0')));
   EXPECT_FALSE(expected.AddChunk(Presence(0), "short"));
   EXPECT_FALSE(expected.AddChunk(Presence(1ull << 30), std::string(sizeof(dcast_presence), '\1')));
   EXPECT_FALSE(expected.AddChunk(0, Raw(EncodeMeta({}, {0, 0, 0, 0, ~0ull, 0}))));

@@ -175,7 +175,7 @@ def _pointed_at(memory: KernelMemory, differing: dict[int, bytes]) -> set[int]:
 
 
 def _written(got: bytes, want: bytes) -> Iterator[int]:
-    """The 64-bit words of a page that were written after it was dumped, as they are now."""
+    """The 64-bit words of a page that were written after it was dumped, as they are in want."""
     for before, after in zip(struct.unpack("<512Q", got), struct.unpack("<512Q", want)):
         if before != after:
             yield after
@@ -203,11 +203,13 @@ def _explain(memory: KernelMemory, stacks: set[int],
     # A ring's indexes lie behind its addresses, which may be the same again after a whole turn.
     before = {pfn - 1 for pfn in differing if pfn - 1 in memory.classes}
     pointing |= {pfn for pfn in before - set(differing) if points(memory.image.page(pfn))}
-    # A frame may lie in a page that was not dumped, or was after it had come.
+    # A frame may lie in a page that was not dumped, or was after it had come. A card may write over
+    # the address that it put a frame at (e1000e), or leave it.
     holds_frame = functools.cache(
         lambda pfn: pfn in memory.classes and bool(FRAME.search(memory.image.page(pfn))))
     pointing |= {pfn for pfn, got in differing.items() if pfn not in pointing and any(
-        holds_frame(page) for word in _written(got, memory.image.page(pfn))
+        holds_frame(page) for words in (_written(got, memory.image.page(pfn)), _written(memory.image.page(pfn), got))
+        for word in words
         for page in memory.pages_pointed_at(word))}
     findings = []
     for pfn, got in differing.items():
