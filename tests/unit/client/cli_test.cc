@@ -180,7 +180,8 @@ complete_line dumpcast get -f k
 complete_line dumpcast get 3f
 )");
   ASSERT_EQ(std::system(("bash " + Path("try.sh") + " >" + Path("out") + " 2>&1").c_str()), 0);
-  EXPECT_EQ(ReadFile(Path("out")), "hosts hostkey\n--retries\nkdump\n3fa9c2e17b5d4a60918273645546372a\n");
+  EXPECT_EQ(ReadFile(Path("out")),
+            "hosts hostkey\n--retries\nkdump\n3fa9c2e17b5d4a60918273645546372a\n");
 }
 
 }  // namespace
