@@ -105,6 +105,14 @@ absl::StatusOr<Recipient> ParseRecipient(absl::string_view text) {
                      "has ",
                      text.size(), " characters"));
   }
+  InitSodium();
+  // Nobody could open a box for a point of small order (RFC 7748, 6.1), zeros for one.
+  const std::array<uint8_t, crypto_scalarmult_SCALARBYTES> any{};
+  std::array<uint8_t, crypto_scalarmult_BYTES> shared;
+  if (crypto_scalarmult(shared.data(), any.data(), recipient.data()) != 0) {
+    return absl::InvalidArgumentError(
+        "wanted a recipient as `dumpcast keygen` prints it; these digits are no public key");
+  }
   return recipient;
 }
 

@@ -173,8 +173,8 @@ TEST(SignatureKey, IsThatOfTheSetOfRecipients) {
 TEST(ParseRecipient, TakesWhatRecipientTextWrites) {
   const Recipient recipient = NewIdentity().recipient;
   EXPECT_EQ(*ParseRecipient(RecipientText(recipient)), recipient);
-  for (const std::string& text :
-       {std::string(63, 'a'), std::string(65, 'a'), std::string(), std::string(63, 'a') + "g"}) {
+  for (const std::string& text : {std::string(63, 'a'), std::string(65, 'a'), std::string(),
+                                  std::string(63, 'a') + "g", std::string(64, '0')}) {
     const auto parsed = ParseRecipient(text);
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(parsed.status().message(), HasSubstr("dumpcast keygen"));
