@@ -48,8 +48,8 @@ def total(run: Scenario, name: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("series,nic,group,rate_mib_s", [
-    ("6.1", "virtio-net-pci", GROUP, 0.15),
-    ("6.12", "e1000e", GROUP6, 0.15),
+    ("6.1", "virtio-net-pci", GROUP, 0.1),
+    ("6.12", "e1000e", GROUP6, 0.1),
 ])
 def test_neighbours_that_forgot_the_host(series, nic, group, rate_mib_s, kernel_of, scratch):
     v6 = group == GROUP6
