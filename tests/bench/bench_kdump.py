@@ -43,7 +43,7 @@ GIVE_UP_S = 240
 # What is in memory: a fifth of it that does not compress and a fifth that does, in files, as page cache.
 FILL = ("mkdir -p /root/fill; mount -t tmpfs -o size=90% fill /root/fill; "
         "dd if=/dev/urandom of=/root/fill/noise bs=1M count={mib}; "
-        "yes 'a line that is in memory many times, with a number' | head -c {mib}M >/root/fill/text")
+        "yes 'a line that is in memory many times, with a number' | head -c {bytes} >/root/fill/text")
 
 # What Debian's kdump-tools gives the crash kernel, without what a guest of one card does not need.
 CRASH_CMDLINE = "reset_devices nr_cpus=1 irqpoll nousb quiet console=ttyS0 panic=1 cgroup_disable=memory"
@@ -57,7 +57,7 @@ tries=0
 while [ ! -e /sys/class/net/eth0 ] && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
 ip link set dev eth0 up
 ip addr add {address}/24 dev eth0
-while ! nc -z {receiver} {log_port} 2>/dev/null && [ $tries -lt 400 ]; do sleep 0.05; tries=$((tries + 1)); done
+until nc -w 1 {receiver} {log_port} </dev/null || [ $tries -ge 400 ]; do sleep 0.05; tries=$((tries + 1)); done
 makedumpfile --dump-dmesg /proc/vmcore /log && nc {receiver} {log_port} </log
 makedumpfile -F -l -d {level} /proc/vmcore | nc {receiver} {core_port}
 reboot -f
@@ -121,7 +121,8 @@ class PanicWatch:
 
 def sent_bytes(net: Net) -> int:
     """What the guest's card 0 has sent, as the host's end of it counts."""
-    return int(pathlib.Path(f"/sys/class/net/{net.port(0).tap}/statistics/rx_bytes").read_text(encoding="ascii"))
+    path = f"/sys/class/net/{net.port(0).tap}/statistics/rx_bytes"
+    return int(net.run_in(net.switch, ["cat", path]).stdout)
 
 
 def durable_times(run_: Scenario) -> list[float]:
@@ -160,13 +161,13 @@ def read_log(scenario: Scenario) -> float | None:
 
 
 def fill(vm: Vm, memory_mib: int) -> None:
-    vm.sh(FILL.format(mib=memory_mib // 5), timeout_s=300, check=True)
+    vm.sh(FILL.format(mib=memory_mib // 5, bytes=memory_mib // 5 << 20), timeout_s=300, check=True)
     vm.sh("sync; echo 1 >/proc/sys/vm/compact_memory; true")
 
 
 def crash_initramfs(kernel, nic: str, net: Net, level: int, target: pathlib.Path) -> pathlib.Path:
     archive = Archive()
-    for path in ("/proc", "/sys", "/dev"):
+    for path in ("/proc", "/sys", "/dev", "/tmp"):
         archive.folder(path)
     archive.device("/dev/console", 5, 1)
     archive.device("/dev/null", 1, 3, 0o666)

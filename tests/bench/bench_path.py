@@ -66,7 +66,7 @@ def boot(kernel, kmod, args, folder: pathlib.Path, *, codec: str = "auto", cpus:
                               memory_mib=memory_mib, cpus=cpus) as vm:
         # Half of what is added does not compress; the rest of the guest is as it is.
         vm.sh(f"dd if=/dev/urandom of=/tmp/noise bs=1M count={fill_mib} && "
-              f"yes 'a line of text that is in memory many times' | head -c {fill_mib}M >/tmp/text && dumpcast-arm arm",
+              f"yes 'a line of text that is in memory many times' | head -c {fill_mib << 20} >/tmp/text && dumpcast-arm arm",
               timeout_s=300, check=True)
         vm.crash()
         filtered = vm.wait_console(r"bench: filter (\d+) struct pages in (\d+) us", 300)
