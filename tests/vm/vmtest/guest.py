@@ -128,7 +128,7 @@ def _module_name(path: str) -> str:
 
 
 def _closure(source: pathlib.Path, wanted: Sequence[str], optional: Sequence[str]) -> list[str]:
-    """Paths (relative to source) of the modules and all that they need, by modules.dep."""
+    """Paths (relative to source) of the modules and all that they need, by modules.dep, each after what it needs."""
     needs: dict[str, list[str]] = {}
     by_name: dict[str, str] = {}
     for line in (source / "modules.dep").read_text(encoding="ascii").splitlines():
@@ -141,7 +141,7 @@ def _closure(source: pathlib.Path, wanted: Sequence[str], optional: Sequence[str
     for name in [*wanted, *optional]:
         path = by_name.get(name.replace("-", "_"))
         if path is not None:
-            chosen.update(dict.fromkeys([path, *needs[path]]))
+            chosen.update(dict.fromkeys([*reversed(needs[path]), path]))
         elif name.replace("-", "_") not in builtin and name not in optional:
             raise HarnessError(f"module {name}: neither in {source} nor built in")
     return list(chosen)
@@ -149,7 +149,7 @@ def _closure(source: pathlib.Path, wanted: Sequence[str], optional: Sequence[str
 
 def module_paths(kernel: Kernel, wanted: Sequence[str]) -> list[pathlib.Path]:
     """Files of these modules of the kernel's and of all that they need, in an order to load them in."""
-    return [kernel.modules / path for path in reversed(_closure(kernel.modules, wanted, ()))]
+    return [kernel.modules / path for path in _closure(kernel.modules, wanted, ())]
 
 
 def read_module(path: pathlib.Path) -> bytes:
