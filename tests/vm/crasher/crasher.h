@@ -27,6 +27,9 @@ void crasher_stuck(void);
 typedef void crasher_die_fn(void);
 crasher_die_fn *crasher_way(const char *name);
 
+/* True once, and only while who dies serves no interrupt, nor will: then something may be held. */
+bool crasher_may_hold(void);
+
 /* hold.c: takes what name says on this processor, and returns; or begins to hold on another. */
 int crasher_hold_own(const char *name);
 int crasher_hold_other(const char *name);

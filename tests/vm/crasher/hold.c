@@ -196,9 +196,10 @@ static const struct held {
 	{ "irqs_off", NULL, hold_nothing },
 	{ "tx", NULL, hold_tx },
 	{ "frozen", NULL, hold_frozen },
-	{ "napi", NULL, hold_napi },
 	{ "zones", NULL, hold_zones },
 	{ "printk", NULL, hold_printk },
+	/* Who dies may have to let the card's poll function end. */
+	{ "napi", hold_napi },
 	{ "rtnl", hold_rtnl },
 	{ "closed", hold_closed },
 	{ "console", hold_console },
@@ -259,8 +260,8 @@ static int at_unlock(struct kprobe *probe, struct pt_regs *regs)
 		if (!name_in(name, wanted->callers))
 			return 0;
 	}
-	/* Not a word: the dying processor may wait for this lock in its next interrupt. */
-	crasher_stuck();
+	if (crasher_may_hold())
+		crasher_stuck();
 	return 0;
 }
 
@@ -295,6 +296,8 @@ static int holder_run(void *arg)
 	if (wanted->sleeping)
 		wanted->sleeping();
 	if (!wanted->work) {
+		while (!crasher_may_hold())
+			cpu_relax();
 		local_irq_disable();
 		if (wanted->atomic)
 			wanted->atomic();

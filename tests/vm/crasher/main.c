@@ -82,20 +82,28 @@ static int die_at(struct kprobe *probe, struct pt_regs *regs)
 static struct kprobe at_probe = { .pre_handler = die_at };
 
 /*
- * Until something is held: an interrupt may want just that, and would come before there was time to die. But
- * who is to hold it may want an answer before that, so they are let in now and then.
+ * Until something is held: an interrupt may want just that, and would wait for ever. But who is to hold it may
+ * want an answer before that, so they are let in now and then, and nothing is held meanwhile.
  */
+enum { INTERRUPTS_OFF, INTERRUPTS_ON, HOLDING };
+static atomic_t interrupts = ATOMIC_INIT(INTERRUPTS_OFF);
+
+bool crasher_may_hold(void)
+{
+	return atomic_cmpxchg(&interrupts, INTERRUPTS_OFF, HOLDING) == INTERRUPTS_OFF;
+}
+
 static void wait_without_interrupts(void)
 {
 	unsigned int turns;
 
 	for (;;) {
 		local_irq_disable();
-		for (turns = 0; turns < 10000; turns++) {
-			if (smp_load_acquire(&crasher_held))
-				return;
+		atomic_set(&interrupts, INTERRUPTS_OFF);
+		for (turns = 0; turns < 10000; turns++)
 			cpu_relax();
-		}
+		if (atomic_cmpxchg(&interrupts, INTERRUPTS_OFF, INTERRUPTS_ON) == HOLDING)
+			return;
 		local_irq_enable();
 	}
 }
@@ -108,6 +116,8 @@ static int dier(void *arg)
 		pr_err("hold=%s own=1: %d\n", hold, err);
 		return err;
 	}
+	if (!own && strcmp(hold, "none"))
+		atomic_set(&interrupts, INTERRUPTS_ON);
 	/* From now on nobody else runs here, to wait for the processor that is stuck. */
 	smp_store_release(&crasher_ready, true);
 	if (!own && strcmp(hold, "none"))
