@@ -260,8 +260,13 @@ static int at_unlock(struct kprobe *probe, struct pt_regs *regs)
 		if (!name_in(name, wanted->callers))
 			return 0;
 	}
-	if (crasher_may_hold())
-		crasher_stuck();
+	/* Nobody waits for a poll function, and the next frame may be long in coming. */
+	while (!crasher_may_hold()) {
+		if (!wanted->anybody)
+			return 0;
+		cpu_relax();
+	}
+	crasher_stuck();
 	return 0;
 }
 
