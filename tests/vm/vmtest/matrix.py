@@ -37,7 +37,8 @@ could be received. Ways to die, held locks and LKDTM have 120 s for it, by the m
 clock. In ways to die, held locks, LKDTM, dump levels, page kinds, cards, DKMS's modules and the crash
 kernel's part, every page that the relays hold is compared with the guest's memory as QEMU saw it. "The hook's own fault"
 and "no path is left" are about how the hook gives up. `tests/vm/` has the tests. Made by
-`./dev test vm --all`, which leaves it as build/matrix/table.md.
+`./dev test vm --all`, which leaves it as build/matrix/table.md; each
+table says which revisions its cells were run at.
 """
 
 
