@@ -128,7 +128,8 @@ static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *
 		if (len < sizeof(commit))
 			return 0;
 		memcpy(&commit, payload, sizeof(commit));
-		if (dumping) {
+		/* Each END is answered with one: only a new one is worth waiting on. */
+		if (dumping && dcast_le64(commit.lane_mask) & ~relay->commit_mask) {
 			relay->commit_mask |= dcast_le64(commit.lane_mask);
 			s->last_reply_ns = now_ns;
 		}

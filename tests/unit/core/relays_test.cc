@@ -165,6 +165,23 @@ TEST_F(RelaysTest, LingerEndsWhenNobodyCommits) {
   EXPECT_FALSE(dcast_sender_committed(host_.sender.get()));
 }
 
+TEST_F(RelaysTest, LingerEndsThoughOneCommitIsToldAgainAndAgain) {
+  host_.config.linger_ns = 700 * kMs;
+  host_.config.commits_wanted = 2;
+  host_.Init();
+  host_.Begin();
+  host_.Hello(1);
+  ASSERT_TRUE(host_.RunToPhase(DCAST_PHASE_LINGER));
+  const uint64_t from = host_.now_ns;
+  for (int i = 0; i < 20 && dcast_sender_phase(host_.sender.get()) == DCAST_PHASE_LINGER; ++i) {
+    host_.Commit(1);
+    host_.Run([] { return false; }, 100 * kMs);
+  }
+  EXPECT_EQ(dcast_sender_phase(host_.sender.get()), DCAST_PHASE_DONE);
+  EXPECT_LE(host_.now_ns - from, 1'100 * kMs);
+  EXPECT_FALSE(dcast_sender_committed(host_.sender.get()));
+}
+
 TEST_F(RelaysTest, LogOnlyByAllWhoAnsweredSendsClassZeroAndSaysSo) {
   host_.config.slots = 1;
   host_.Init();
