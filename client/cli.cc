@@ -31,10 +31,17 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 incomplete (--requi
 
 constexpr char kLsFooter[] = R"(Examples:
   dumpcast ls --filter 'state=incomplete AND kernel_release=6.1*'
+  dumpcast ls --by-signature            one bad roll-out is one line
   dumpcast ls --filter 'crash_time>2026-01-31T00:00:00Z' -o json | jq -r '.[].dump_id'
 
 Fields for --filter: state (receiving, complete, incomplete), hostname, host_id, kernel_release,
-live, test with = and !=, a * at the end matches any rest; crash_time also with < and >. AND joins.)";
+signature, live, test with = and !=, a * at the end matches any rest; crash_time also with < and >. AND joins.)";
+
+constexpr char kImportFooter[] = R"(Examples:
+  dumpcast import /var/crash/202611291204/dump.202611291204 --key-file cluster.key
+  makedumpfile -F -l -d 31 /proc/vmcore | ssh keeper 'cat >x.flat && dumpcast import x.flat'
+
+The same file is always the same dump: an import that was broken off is run again.)";
 
 constexpr char kGetFooter[] = R"(Examples:
   dumpcast get 3fa9                     writes vmcore-HOST-ID.elf here
@@ -73,6 +80,7 @@ struct CommandLine {
   LogOptions log;
   GetOptions get;
   KeygenOptions keygen;
+  ImportOptions import;
   HostkeyOptions hostkey;
   WatchOptions watch;
   RmOptions rm;
@@ -144,6 +152,9 @@ void AddCommands(CLI::App& app, CommandLine* line) {
       ->excludes("--all");
   ls->add_flag("--full-ids", line->ls.full_ids, "Whole dump ids");
   ls->add_flag("-q,--quiet", line->ls.quiet, "Dump ids only, one a line");
+  ls->add_flag("--by-signature", line->ls.by_signature,
+               "One line for all dumps of one crash signature, with counts")
+      ->excludes("--quiet");
   ls->footer(kLsFooter);
 
   CLI::App* show = app.add_subcommand("show", "Show all that is known of a dump");
@@ -193,6 +204,35 @@ void AddCommands(CLI::App& app, CommandLine* line) {
   rm->add_option("ID", line->rm.ids, "Dump ids, or their beginnings")->required()->type_name("");
   rm->add_flag("-y,--yes", line->rm.yes, "Do not ask");
   rm->add_flag("--force", line->rm.force, "Also dumps that are being received");
+
+  CLI::App* import =
+      app.add_subcommand("import", "Send a vmcore file to the relays as a dump of its host");
+  import
+      ->add_option("FILE", line->import.file,
+                   "ELF or kdump-compressed, also flattened: from kdump, makedumpfile, virsh dump")
+      ->required()
+      ->type_name("");
+  import
+      ->add_option("--key-file", line->import.key_file,
+                   "Cluster key, or that of the host [env DUMPCAST_KEY_FILE]")
+      ->type_name("FILE");
+  import->add_option("--hostname", line->import.hostname, "The host's name [as the file has it]")
+      ->type_name("NAME");
+  import->add_option("--host-id", line->import.host_id, "32 hex digits [made of the name]")
+      ->type_name("ID");
+  import
+      ->add_option("--log-file", line->import.log_file,
+                   "The kernel log as text, so that relays see it at once")
+      ->type_name("FILE");
+  import
+      ->add_option("--recipient", line->import.recipients,
+                   "Encrypt it for this identity; may be repeated")
+      ->type_name("KEY");
+  import->add_option("--port", line->import.port, "UDP port of the relays [26210]")
+      ->check(CLI::Range(1, 65535).description(""))
+      ->type_name("N");
+  import->add_flag("-q,--quiet", line->import.quiet, "Print errors only");
+  import->footer(kImportFooter);
 
   CLI::App* keygen = app.add_subcommand("keygen", "Make an identity that opens encrypted dumps");
   keygen
@@ -260,6 +300,9 @@ ExitCode Run(const CLI::App& app, CommandLine* line, const Environment& env) {
   if (line->timeout_seconds > 0) line->watch.timeout = absl::Seconds(line->timeout_seconds);
   auto config = LoadConfig(line->flags, line->config_path, env);
   if (!config.ok()) return Fail(config.status(), env);
+  if (app.got_subcommand("import")) {
+    return Local(RunImport(config->servers, line->import), env);
+  }
   auto servers = Servers::Create(*config);
   if (!servers.ok()) return Fail(servers.status(), env);
   const Context context{

@@ -30,6 +30,7 @@ struct LsOptions {
   bool all = false;
   bool full_ids = false;
   bool quiet = false;  // dump ids only
+  bool by_signature = false;
 };
 absl::StatusOr<ExitCode> RunLs(const Context& context, const LsOptions& options);
 
@@ -70,6 +71,19 @@ struct HostkeyOptions {
 };
 // Asks no server.
 absl::StatusOr<ExitCode> RunHostkey(const Environment& env, const HostkeyOptions& options);
+
+struct ImportOptions {
+  std::string file;
+  std::string key_file, hostname, host_id, log_file;  // empty: as dumpcast-send finds them
+  std::vector<std::string> recipients;
+  uint32_t port = 26210;  // UDP, of the relays
+  bool quiet = false;
+  std::string program;  // empty: dumpcast-send beside this program, or of PATH
+};
+// Runs dumpcast-send for the relays at these gRPC addresses; its words go to this process's own
+// streams.
+absl::StatusOr<ExitCode> RunImport(const std::vector<std::string>& servers,
+                                   const ImportOptions& options);
 
 struct WatchOptions {
   std::string id;  // empty: every dump that matches

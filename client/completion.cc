@@ -41,9 +41,9 @@ _dumpcast() {
     -o|--output) COMPREPLY=($(compgen -W "table json" -- "$word")); return ;;
     -f|--format) COMPREPLY=($(compgen -W "elf kdump" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "sealed complete" -- "$word")); return ;;
-    -O|--output-file|--ca|--cert|--key|--config|--identity|--key-file)
+    -O|--output-file|--ca|--cert|--key|--config|--identity|--key-file|--log-file)
       COMPREPLY=($(compgen -f -- "$word")); return ;;
-    --server|--host|--filter|--timeout|--deadline|--retries|--limit|-n|--lines|--tls-name|--epoch)
+    --server|--host|--filter|--timeout|--deadline|--retries|--limit|-n|--lines|--tls-name|--epoch|--hostname|--host-id|--recipient|--port)
       return ;;
   esac
   case "$command" in
@@ -54,6 +54,7 @@ _dumpcast() {
     show:*|log:*|get:*|watch:*|rm:*)
       words="$(dumpcast ls -q --deadline 2 2>/dev/null)" ;;
     completion:*) words="bash" ;;
+    import:*) COMPREPLY=($(compgen -f -- "$word")); return ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$word"))
 }

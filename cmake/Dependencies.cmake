@@ -10,6 +10,7 @@
 #   absl::status, absl::strings... libabsl-dev
 #   PkgConfig::lz4                 liblz4-dev
 #   PkgConfig::zstd                libzstd-dev
+#   PkgConfig::lzo2, ::snappy, ::zlib   liblzo2-dev, libsnappy-dev, zlib1g-dev
 #   PkgConfig::isal                libisal-dev     (#include <isa-l/erasure_code.h>)
 #   PkgConfig::sodium              libsodium-dev
 #   roaring::roaring               libroaring-dev  (<roaring/roaring64map.hh>: ::Roaring64Map,
@@ -18,6 +19,7 @@
 #   CLI11::CLI11                   libcli11-dev
 #   tomlplusplus::tomlplusplus     libtomlplusplus-dev
 #   nlohmann_json::nlohmann_json   nlohmann-json3-dev
+#   prometheus-cpp::core, ::pull   prometheus-cpp-dev
 #   GTest::gtest_main, GTest::gmock  libgtest-dev, libgmock-dev
 #   Threads::Threads
 
@@ -34,11 +36,16 @@ find_package(spdlog CONFIG REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(tomlplusplus CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
 
 # The prefix keeps the cached results away from the variables of RocksDB's own
 # Findlz4.cmake, which would take them for its own when CMake runs again.
 foreach(name lz4 isal sodium zstd)
   pkg_check_modules(dumpcast_${name} REQUIRED IMPORTED_TARGET lib${name})
+  add_library(PkgConfig::${name} ALIAS PkgConfig::dumpcast_${name})
+endforeach()
+foreach(name lzo2 snappy zlib)
+  pkg_check_modules(dumpcast_${name} REQUIRED IMPORTED_TARGET ${name})
   add_library(PkgConfig::${name} ALIAS PkgConfig::dumpcast_${name})
 endforeach()
 

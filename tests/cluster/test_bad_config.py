@@ -21,7 +21,7 @@ def relay(*flags: object, env: dict[str, str] | None = None):
 @pytest.mark.parametrize("flags, says", [
     (["--sotre", "x"], ["--sotre"]),
     (["--memory", "lots"], ["--memory", "256MiB", "lots"]),
-    (["--memory", "1MiB"], ["--memory is less than --dump-memory"]),
+    (["--memory", "2MiB", "--dump-memory", "4MiB"], ["--memory is less than --dump-memory"]),
     (["--silent-after", "-3s"], ["--silent-after", "15s"]),
     (["--lanes", "65"], ["--lanes", "64"]),
     (["--group", "10.0.0.1"], ["--group", "239.192.68.67", "10.0.0.1"]),
@@ -90,7 +90,7 @@ def test_what_only_a_start_can_tell(tmp_path):
 
 @pytest.mark.parametrize("flags, says", [
     (["--file", "/nonexistent/vmcore"], "/nonexistent/vmcore"),
-    (["--file", "/etc/hostname", "--format", "elf"], "give an ELF64 vmcore"),
+    (["--file", "/etc/hostname", "--format", "elf"], "give an ELF64 or kdump-compressed vmcore"),
     (["--file", "/etc/hostname", "--mode", "both"], "--mode"),
     (["--file", "/etc/hostname", "--host-id", "12"], "32 hex digits"),
     (["--file", "/etc/hostname", "--group", "10.0.0.1"], "give it as --relay"),

@@ -8,8 +8,8 @@
 declare -A DEPS=(
   [build]="build-essential cmake ninja-build ccache pkg-config git help2man
     protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
-    librocksdb-dev liblz4-dev libzstd-dev libisal-dev libsodium-dev libroaring-dev libspdlog-dev
-    libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
+    librocksdb-dev liblz4-dev libzstd-dev liblzo2-dev libsnappy-dev zlib1g-dev libisal-dev libsodium-dev libroaring-dev libspdlog-dev
+    libcli11-dev libtomlplusplus-dev nlohmann-json3-dev prometheus-cpp-dev libgtest-dev libgmock-dev"
   [kmod]="build-essential kmod sparse libelf-dev pahole bc python3 git"
   [package]="dpkg-dev debhelper dh-dkms lintian fakeroot"
   [test]="python3-pytest python3-yaml python3-nacl iproute2 nftables procps"

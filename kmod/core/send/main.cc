@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kmod/core/send/handover.h"
+#include "kmod/core/send/import.h"
 #include "kmod/core/send/options.h"
 #include "kmod/core/send/page_filter.h"
 #include "protos/keys/keys.h"
@@ -80,6 +81,13 @@ int main(int argc, char** argv) {
     (*source)->SetLog({std::istreambuf_iterator<char>(log), {}});
   }
   (*source)->SetKeyBoxes(options.key_boxes);
+  if (options.import) {
+    const absl::Status status = dumpcast::ApplyImport(**source, &options);
+    if (!status.ok()) return Fail(status);
+    if ((*source)->incomplete())
+      std::cerr << "dumpcast-send: " << options.file
+                << " says that pages are missing: whoever wrote it had no room\n";
+  }
   if (options.kdump) {
     const auto handover = TakeOver(source->get(), &options);
     if (!handover.ok()) {

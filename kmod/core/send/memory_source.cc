@@ -2,24 +2,19 @@
 #include "kmod/core/send/memory_source.h"
 
 #include <elf.h>
-#include <fcntl.h>
-#include <linux/magic.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
+#include <sodium.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 #include "kmod/core/dcast_sender.h"
+#include "kmod/core/send/file_bytes.h"
+#include "kmod/core/send/kdump_file.h"
 #include "kmod/core/send/page_filter.h"
 #include "protos/wire/bytes.h"
 
@@ -32,13 +27,15 @@ constexpr unsigned kWindowPages = DCAST_WINDOW_BYTES / kPageBytes;
 // Documentation/arch/x86/x86_64/mm.rst), the direct map below it.
 constexpr uint64_t kKernelText = 0xffffffff80000000;
 constexpr uint64_t kMaxPhysical = uint64_t{1} << 52;
+constexpr uint64_t kLargePageBytes = 2 << 20;
+constexpr uint64_t kMostText = 64 << 20;
 constexpr size_t kMaxNoteBytes = 64 << 20;
 
 absl::Status Bad(absl::string_view name, absl::string_view what) {
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": ", what,
-                   "; give an ELF64 vmcore (makedumpfile -E, /proc/vmcore), or "
-                   "--format raw for plain memory"));
+                   "; give an ELF64 or kdump-compressed vmcore (/proc/vmcore, makedumpfile, virsh "
+                   "dump), or --format raw for plain memory"));
 }
 
 template <size_t N>
@@ -65,89 +62,121 @@ std::vector<dcast_range> Merge(std::vector<std::pair<uint64_t, uint64_t>> ranges
 
 absl::StatusOr<std::unique_ptr<MemorySource>> MemorySource::Open(const std::string& path,
                                                                  Format format) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    const std::string message = absl::StrCat("cannot open ", path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
-  }
-  absl::Cleanup closer = [fd] { close(fd); };
-  struct stat st;
-  struct statfs fs;
-  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
-    return Bad(path, "not a regular file with anything in it");
-  }
-  const size_t size = static_cast<size_t>(st.st_size);
-  if (fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC) {
-    std::unique_ptr<MemorySource> source(new MemorySource);
-    source->fd_ = fd;
-    std::move(closer).Cancel();
-    source->size_ = size;
-    const absl::Status status = source->LoadElf(path);
-    if (!status.ok()) return status;
-    return source;
-  }
-  void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (map == MAP_FAILED) {
-    return absl::UnavailableError(absl::StrCat("cannot map ", path, ": ", std::strerror(errno)));
-  }
-  auto source = FromBytes(static_cast<const uint8_t*>(map), size, format, path);
-  if (!source.ok()) {
-    munmap(map, size);
-    return source;
-  }
-  (*source)->mapped_ = true;
+  auto file = FileBytes::Open(path);
+  if (!file.ok()) return file.status();
+  std::unique_ptr<MemorySource> source(new MemorySource);
+  source->file_ = *std::move(file);
+  const absl::Status status = source->Load(format, path);
+  if (!status.ok()) return status;
   return source;
 }
 
 absl::StatusOr<std::unique_ptr<MemorySource>> MemorySource::FromBytes(const uint8_t* data,
                                                                       size_t size, Format format,
                                                                       absl::string_view name) {
+  auto file = FileBytes::FromMemory(data, size, name);
+  if (!file.ok()) return file.status();
   std::unique_ptr<MemorySource> source(new MemorySource);
-  source->data_ = data;
-  source->size_ = size;
-  const bool elf = size >= SELFMAG && std::memcmp(data, ELFMAG, SELFMAG) == 0;
-  if (format == Format::kElf || (format == Format::kAuto && elf)) {
-    const absl::Status status = source->LoadElf(name);
-    if (!status.ok()) return status;
-  } else if (size == 0) {
-    return Bad(name, "empty");
-  } else if (format == Format::kAuto && size >= 7 && std::memcmp(data, "KDUMP  ", 7) == 0) {
-    return Bad(name, "a kdump-compressed file, which is not read");
-  } else {
-    source->LoadRaw();
-  }
+  source->file_ = *std::move(file);
+  const absl::Status status = source->Load(format, name);
+  if (!status.ok()) return status;
   return source;
 }
 
-MemorySource::MemorySource() = default;
-
-MemorySource::~MemorySource() {
-  if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
-  if (fd_ >= 0) close(fd_);
+absl::Status MemorySource::Load(Format format, absl::string_view name) {
+  char magic[SELFMAG] = {};
+  const bool elf = file_->Copy(0, magic, sizeof(magic)) && std::memcmp(magic, ELFMAG, SELFMAG) == 0;
+  if (format == Format::kElf || (format == Format::kAuto && elf)) return LoadElf(name);
+  if (format == Format::kKdump || (format == Format::kAuto && KdumpFile::Is(*file_)))
+    return LoadKdump(name);
+  if (file_->size() == 0) return Bad(name, "empty");
+  LoadRaw();
+  return absl::OkStatus();
 }
 
+MemorySource::MemorySource() = default;
+MemorySource::~MemorySource() = default;
+
 bool MemorySource::Copy(uint64_t offset, void* dst, size_t len) const {
-  if (offset > size_ || size_ - offset < len) return false;
-  if (fd_ < 0) {
-    if (len != 0) std::memcpy(dst, data_ + offset, len);
-    return true;
-  }
-  auto* out = static_cast<char*>(dst);
-  while (len != 0) {
-    const ssize_t n = pread(fd_, out, len, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    out += n;
-    offset += static_cast<uint64_t>(n);
-    len -= static_cast<size_t>(n);
-  }
-  return true;
+  return file_->Copy(offset, dst, len);
 }
 
 void MemorySource::LoadRaw() {
-  segments_.push_back({0, size_, 0});
-  ranges_.push_back({0, dcast_to_le64((size_ + kPageBytes - 1) & ~(kPageBytes - 1))});
+  segments_.push_back({0, file_->size(), 0});
+  ranges_.push_back({0, dcast_to_le64((file_->size() + kPageBytes - 1) & ~(kPageBytes - 1))});
   meta_.elf_machine = dcast_to_le16(EM_X86_64);
+}
+
+absl::Status MemorySource::LoadKdump(absl::string_view name) {
+  if (!KdumpFile::Is(*file_)) return Bad(name, "no kdump-compressed file");
+  auto kdump = KdumpFile::Open(file_.get(), name);
+  if (!kdump.ok()) return kdump.status();
+  kdump_ = *std::move(kdump);
+  for (const auto& [first, end] : kdump_->ram())
+    ranges_.push_back({dcast_to_le64(first * kPageBytes), dcast_to_le64(end * kPageBytes)});
+  if (ranges_.empty()) return Bad(name, "of no page at all");
+  meta_.elf_machine = dcast_to_le16(EM_X86_64);
+  CopyText(meta_.hostname, kdump_->nodename());
+  CopyText(meta_.release, kdump_->release());
+  meta_.crash_unix_ns = dcast_to_le64(kdump_->crash_s() * 1000000000u);
+  streams_[DCAST_STREAM_NOTES] = kdump_->notes();
+  ReadNotes(kdump_->notes());
+  // After the notes, which may have it as well.
+  if (!kdump_->vmcoreinfo().empty()) ReadVmcoreinfo(kdump_->vmcoreinfo());
+  FindText();
+  return absl::OkStatus();
+}
+
+// Where the kernel's image is, of a file that has only phys_base: from the 2 MiB page of its first
+// symbol on, as far as there is RAM.
+void MemorySource::FindText() {
+  const absl::string_view info = streams_[DCAST_STREAM_VMCOREINFO];
+  constexpr absl::string_view kStext = "SYMBOL(_stext)=";
+  const size_t at = info.find(kStext);
+  uint64_t vaddr;
+  if (at == absl::string_view::npos ||
+      !absl::SimpleHexAtoi(info.substr(at + kStext.size(), 16), &vaddr) || vaddr < kKernelText) {
+    return;
+  }
+  vaddr &= ~uint64_t{kLargePageBytes - 1};
+  const uint64_t paddr = vaddr - kKernelText + kdump_->phys_base();
+  for (const dcast_range& range : ranges_) {
+    const uint64_t start = dcast_le64(range.start), end = dcast_le64(range.end);
+    if (paddr < start || paddr >= end) continue;
+    const uint64_t bytes = std::min(end - paddr, kMostText);
+    meta_.text_vaddr = dcast_to_le64(vaddr);
+    meta_.text_paddr = dcast_to_le64(paddr);
+    meta_.text_bytes = dcast_to_le64(bytes);
+    text_.push_back({paddr, paddr + bytes, 0});
+    return;
+  }
+}
+
+std::array<uint8_t, 16> MemorySource::Fingerprint() const {
+  constexpr uint64_t kBeginning = 1 << 20, kSamples = 1024;
+  const uint64_t size = file_->size();
+  std::array<uint8_t, 16> hash;
+  crypto_generichash_state state;
+  crypto_generichash_init(&state, nullptr, 0, hash.size());
+  crypto_generichash_update(&state, reinterpret_cast<const uint8_t*>(&size), sizeof(size));
+  std::vector<uint8_t> bytes(std::min(size, kBeginning));
+  const auto add = [&](uint64_t offset, size_t len) {
+    if (file_->Copy(offset, bytes.data(), len))
+      crypto_generichash_update(&state, bytes.data(), len);
+  };
+  add(0, bytes.size());
+  for (uint64_t i = 0; i < kSamples && size > kBeginning; ++i)
+    add(size / kSamples * i, std::min<uint64_t>(kPageBytes, size - size / kSamples * i));
+  crypto_generichash_final(&state, hash.data(), hash.size());
+  return hash;
+}
+
+unsigned MemorySource::dump_level() const {
+  return kdump_ ? kdump_->dump_level() : 0;
+}
+
+bool MemorySource::incomplete() const {
+  return kdump_ && kdump_->incomplete();
 }
 
 absl::Status MemorySource::LoadElf(absl::string_view name) {
@@ -167,8 +196,8 @@ absl::Status MemorySource::LoadElf(absl::string_view name) {
     }
     headers = shdr.sh_info;
   }
-  if (ehdr.e_phentsize != sizeof(Elf64_Phdr) || ehdr.e_phoff > size_ ||
-      (size_ - ehdr.e_phoff) / sizeof(Elf64_Phdr) < headers) {
+  if (ehdr.e_phentsize != sizeof(Elf64_Phdr) || ehdr.e_phoff > file_->size() ||
+      (file_->size() - ehdr.e_phoff) / sizeof(Elf64_Phdr) < headers) {
     return Bad(name, "its program headers are cut off");
   }
   meta_.elf_machine = dcast_to_le16(ehdr.e_machine);
@@ -181,9 +210,9 @@ absl::Status MemorySource::LoadElf(absl::string_view name) {
       return Bad(name, "its program headers cannot be read");
     }
     if (ph.p_type != PT_NOTE && ph.p_type != PT_LOAD) continue;
-    if (ph.p_offset > size_ || size_ - ph.p_offset < ph.p_filesz) {
+    if (ph.p_offset > file_->size() || file_->size() - ph.p_offset < ph.p_filesz) {
       return Bad(name, absl::StrCat("segment ", i, " wants ", ph.p_filesz, " bytes at offset ",
-                                    ph.p_offset, " of a file of ", size_,
+                                    ph.p_offset, " of a file of ", file_->size(),
                                     ": it is incomplete, fetch it again"));
     }
     if (ph.p_type == PT_NOTE) {
@@ -316,7 +345,8 @@ void MemorySource::WindowClasses(uint64_t window, uint8_t cls[DCAST_MAX_WINDOW_P
   for (unsigned i = 0; i < kWindowPages; ++i) {
     const uint64_t page = (window << DCAST_WINDOW_SHIFT) + i * kPageBytes;
     while (it != segments_.end() && it->end <= page) ++it;
-    const bool in_file = it != segments_.end() && it->start < page + kPageBytes;
+    const bool in_file = kdump_ ? kdump_->Has(page / kPageBytes)
+                                : it != segments_.end() && it->start < page + kPageBytes;
     if (filter_) {
       if (!in_file) cls[i] = DCAST_CLASS_EXCLUDED;
     } else {
@@ -327,6 +357,7 @@ void MemorySource::WindowClasses(uint64_t window, uint8_t cls[DCAST_MAX_WINDOW_P
 }
 
 bool MemorySource::ReadPage(uint64_t pfn, void* dst) const {
+  if (kdump_) return kdump_->ReadPage(pfn, dst);
   const uint64_t page = pfn * kPageBytes;
   auto* out = static_cast<uint8_t*>(dst);
   bool any = false;
@@ -342,6 +373,15 @@ bool MemorySource::ReadPage(uint64_t pfn, void* dst) const {
 
 bool MemorySource::ReadPhysical(uint64_t address, void* dst, size_t len) const {
   auto* out = static_cast<uint8_t*>(dst);
+  uint8_t page[kPageBytes];
+  for (; kdump_ && len != 0;) {
+    const size_t n = std::min<size_t>(len, kPageBytes - address % kPageBytes);
+    if (!kdump_->ReadPage(address / kPageBytes, page)) return false;
+    std::memcpy(out, page + address % kPageBytes, n);
+    out += n;
+    address += n;
+    len -= n;
+  }
   for (auto it = Find(address); len != 0; ++it) {
     if (it == segments_.end() || it->start > address) return false;
     const size_t n = static_cast<size_t>(std::min<uint64_t>(len, it->end - address));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// A file that stands for the memory of a host: an ELF64 vmcore, or raw bytes of physical
-// memory from address 0.
+// A file that stands for the memory of a host: an ELF64 or kdump-compressed vmcore, either of them
+// also flattened, or raw bytes of physical memory from address 0.
 #ifndef DUMPCAST_KMOD_CORE_SEND_MEMORY_SOURCE_H_
 #define DUMPCAST_KMOD_CORE_SEND_MEMORY_SOURCE_H_
 
@@ -20,14 +20,15 @@
 
 namespace dumpcast {
 
+class FileBytes;
+class KdumpFile;
 class PageFilter;
 
-// Immutable after Open() but for the Set and Take functions. Not thread-safe. A file is mapped and
-// must not shrink while it is sent; one of procfs (/proc/vmcore) is read piece by piece, since
-// page tables for all of a large host would not fit a crash kernel. Pages are 4 KiB.
+// Immutable after Open() but for the Set and Take functions. Not thread-safe. A file must not
+// shrink while it is sent (file_bytes.h). Pages are 4 KiB.
 class MemorySource {
  public:
-  enum class Format { kAuto, kElf, kRaw };
+  enum class Format { kAuto, kElf, kRaw, kKdump };
 
   // Errors: kNotFound, kUnavailable when it cannot be read; kInvalidArgument when it is not
   // of the format, with what was wanted and found.
@@ -40,7 +41,8 @@ class MemorySource {
   MemorySource(const MemorySource&) = delete;
   MemorySource& operator=(const MemorySource&) = delete;
 
-  // RAM, ascending and disjoint: what the file's PT_LOADs cover, or the whole raw file.
+  // RAM, ascending and disjoint: what the file's PT_LOADs cover, the pages that a kdump-compressed
+  // file says there were, or the whole raw file.
   const std::vector<dcast_range>& ranges() const { return ranges_; }
   uint64_t memory_bytes() const;
   // Class of each page of a window: kernel text 1, other pages in the file 2, else excluded. With
@@ -66,9 +68,15 @@ class MemorySource {
   // kInvalidArgument when that is no memory map.
   [[nodiscard]] absl::Status TakeStreams(const dcast_meta& meta,
                                          std::array<std::string, DCAST_STREAMS> streams);
-  // What the file says of the host: machine, addresses, release, time of the crash.
+  // What the file says of the host: machine, addresses, name, release, time of the crash.
   const dcast_meta& meta() const { return meta_; }
   bool is_elf() const { return is_elf_; }
+  // makedumpfile's -d bits, as far as the file has them.
+  unsigned dump_level() const;
+  // 16 bytes that tell one file from another: of its length and of samples of its bytes.
+  std::array<uint8_t, 16> Fingerprint() const;
+  // The file says itself that pages are missing.
+  bool incomplete() const;
 
  private:
   struct Segment {
@@ -78,18 +86,19 @@ class MemorySource {
   MemorySource();
   // Bytes of the file; false when they are not there or cannot be read.
   bool Copy(uint64_t offset, void* dst, size_t len) const;
+  [[nodiscard]] absl::Status Load(Format format, absl::string_view name);
   [[nodiscard]] absl::Status LoadElf(absl::string_view name);
+  [[nodiscard]] absl::Status LoadKdump(absl::string_view name);
   void LoadRaw();
+  void FindText();
   void ReadNotes(absl::string_view notes);
   void ReadVmcoreinfo(absl::string_view text);
   // First segment that ends above addr.
   std::vector<Segment>::const_iterator Find(uint64_t addr) const;
   bool IsText(uint64_t page) const;
 
-  const uint8_t* data_ = nullptr;
-  size_t size_ = 0;
-  bool mapped_ = false;
-  int fd_ = -1;  // instead of data_
+  std::unique_ptr<FileBytes> file_;
+  std::unique_ptr<KdumpFile> kdump_;  // instead of segments_
   bool is_elf_ = false;
   std::vector<Segment> segments_;  // ascending, disjoint
   std::vector<Segment> text_;

@@ -56,7 +56,7 @@ struct Raw {
   unsigned codecs = 7, helpers = 0;
   unsigned parity = 4, parity_blind = 20, dump_level = 0, source_port = 0, ttl = 4;
   uint64_t seed = 0;
-  bool blind = false, test = false, quiet = false, kdump = false;
+  bool blind = false, test = false, quiet = false, kdump = false, import = false;
 };
 
 // Bits of the codecs that may be used.
@@ -69,6 +69,7 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
   const std::map<std::string, MemorySource::Format> formats = {
       {"auto", MemorySource::Format::kAuto},
       {"elf", MemorySource::Format::kElf},
+      {"kdump", MemorySource::Format::kKdump},
       {"raw", MemorySource::Format::kRaw}};
   const std::map<std::string, int> modes = {{"mirror", DCAST_MIRROR}, {"stripe", DCAST_STRIPE}};
 
@@ -80,10 +81,15 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
          "/proc/vmcore")
       ->group("What");
   app->add_option("--format", raw->format,
-                  "elf: a vmcore with PT_LOADs; raw: physical memory from address 0; "
-                  "auto: by the file's magic")
+                  "elf: a vmcore with PT_LOADs; kdump: as makedumpfile compresses it; both may be "
+                  "flattened; raw: physical memory from address 0; auto: by the file's magic")
       ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case))
       ->default_str("auto")
+      ->group("What");
+  app->add_flag(
+         "--import", raw->import,
+         "The vmcore of another host: its name is the file's, its id is made of the name, the "
+         "dump's id of the file, so that the same file is the same dump")
       ->group("What");
   app->add_option("--log-file", raw->log_file, "Text to send as the kernel log")->group("What");
   app->add_option("--dump-level", raw->dump_level,
@@ -261,6 +267,20 @@ absl::Status FillIdentity(const Raw& raw, bool seeded, SendOptions* out) {
   std::memcpy(config.boot_id, random + DCAST_ID_BYTES, DCAST_ID_BYTES);
   std::memcpy(&config.origin, random + 2 * DCAST_ID_BYTES, sizeof(config.origin));
   config.origin |= 1;
+  out->unauthenticated = raw.key_file.empty();
+  out->keys = UnauthenticatedKeys();
+  if (!raw.key_file.empty()) {
+    auto loaded = LoadKeyFile(raw.key_file);
+    if (!loaded.ok()) return loaded.status();
+    out->keys = *std::move(loaded);
+  }
+  if (raw.import) {
+    out->import = true;
+    out->host_id = raw.host_id;
+    out->dump_id = raw.dump_id;
+    out->hostname = raw.hostname;
+    return absl::OkStatus();
+  }
   const std::string host_id = raw.host_id.empty() ? ReadMachineId() : raw.host_id;
   if (host_id.empty()) {
     return absl::InvalidArgumentError(
@@ -283,18 +303,7 @@ absl::Status FillIdentity(const Raw& raw, bool seeded, SendOptions* out) {
   }
   std::strncpy(config.hostname, hostname.c_str(), sizeof(config.hostname) - 1);
 
-  ClusterKeys keys = UnauthenticatedKeys();
-  out->unauthenticated = raw.key_file.empty();
-  if (!raw.key_file.empty()) {
-    auto loaded = LoadKeyFile(raw.key_file);
-    if (!loaded.ok()) return loaded.status();
-    keys = *std::move(loaded);
-  }
-  HostId id;
-  std::copy(config.host_id, config.host_id + DCAST_ID_BYTES, id.begin());
-  config.key_epoch = keys.NewestEpoch();
-  const std::optional<Key> key = keys.HostKey(id, config.key_epoch);  // the newest is there
-  dcast_keys_init(&out->replay.secrets.wire, key->data());
+  UseHostKey(out);
   return absl::OkStatus();
 }
 
@@ -408,6 +417,7 @@ absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
   out->replay.flags = raw.test ? DCAST_F_TEST | DCAST_F_LIVE : 0;
   out->replay.ignore_replies = raw.blind;
   out->replay.quiet = raw.quiet;
+  out->replay.insists = raw.import;
   for (UdpPathOptions& path : out->paths) {
     path.packet_bytes = sizeof(dcast_hdr) + config.symbol_size;
   }
@@ -415,6 +425,15 @@ absl::Status Fill(const Raw& raw, bool seeded, SendOptions* out) {
 }
 
 }  // namespace
+
+void UseHostKey(SendOptions* options) {
+  dcast_config& config = options->replay.config;
+  HostId id;
+  std::copy(config.host_id, config.host_id + DCAST_ID_BYTES, id.begin());
+  config.key_epoch = options->keys.NewestEpoch();
+  const std::optional<Key> key = options->keys.HostKey(id, config.key_epoch);  // it is there
+  dcast_keys_init(&options->replay.secrets.wire, key->data());
+}
 
 absl::Status ParseId(const std::string& hex, const std::string& what, uint8_t id[DCAST_ID_BYTES]) {
   std::string digits;

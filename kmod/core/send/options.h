@@ -24,6 +24,9 @@ struct SendOptions {
   std::vector<UdpPathOptions> paths;
   ReplayOptions replay;
   bool unauthenticated = false;
+  // Another host's vmcore (import.h); what is empty here is taken from the file.
+  bool import = false;
+  std::string host_id, dump_id, hostname;  // of an import, as they were given
   // Second sender: ids, keys of the host, level and, unless given, paths are in the vmcore.
   bool kdump = false;
   ClusterKeys keys;
@@ -39,6 +42,8 @@ struct ParsedSendOptions {
 };
 ParsedSendOptions ParseSendOptions(int argc, const char* const* argv);
 
+// The wire keys of the host that the configuration names, of the newest epoch of `keys`.
+void UseHostKey(SendOptions* options);
 // 32 hex digits, with or without dashes, to 16 bytes. Errors: kInvalidArgument.
 [[nodiscard]] absl::Status ParseId(const std::string& hex, const std::string& what,
                                    uint8_t id[DCAST_ID_BYTES]);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -31,6 +32,10 @@ uint64_t Now(clockid_t clock) {
   timespec t;
   clock_gettime(clock, &t);
   return static_cast<uint64_t>(t.tv_sec) * kSecondNs + static_cast<uint64_t>(t.tv_nsec);
+}
+
+bool IsAdmit(const uint8_t* packet, uint32_t len) {
+  return len >= sizeof(dcast_hdr) && packet[offsetof(dcast_hdr, type)] == DCAST_ADMIT;
 }
 
 double MiB(uint64_t bytes) {
@@ -122,7 +127,7 @@ void Replay::Pump(uint64_t now_ns) {
   }
   for (unsigned path = 0; path < paths_->size(); ++path) {
     (*paths_)[path]->Receive([&](const uint8_t* packet, uint32_t len) {
-      if (!options_.ignore_replies) {
+      if (!options_.ignore_replies && !(options_.insists && IsAdmit(packet, len))) {
         dcast_sender_input(sender_.get(), now_ns, path, packet, len);
       }
     });
@@ -146,6 +151,22 @@ void Replay::WaitUntil(uint64_t wake_ns, uint64_t now_ns) {
   const timespec timeout = {static_cast<time_t>(wait / kSecondNs),
                             static_cast<long>(wait % kSecondNs)};
   ppoll(polls.data(), polls.size(), &timeout, nullptr);
+}
+
+// What the relays say, when it is something else than before.
+void Replay::PrintVerdict(uint64_t now_ns) {
+  __u64 wait_ns;
+  const dcast_verdict verdict = dcast_sender_verdict(sender_.get(), now_ns, &wait_ns);
+  if (options_.quiet || verdict == told_verdict_) return;
+  told_verdict_ = verdict;
+  const std::string text =
+      verdict == DCAST_ADMIT_WAIT
+          ? absl::StrFormat("too many dumps at once; memory waits, %d s at most",
+                            (wait_ns + kSecondNs - 1) / kSecondNs)
+      : verdict == DCAST_ADMIT_LOG_ONLY ? "they have enough of this crash; only the log is sent"
+                                        : "memory is sent now";
+  absl::FPrintF(stderr, "%srelays: %s\n", progress_open_ ? "\n" : "", text);
+  progress_open_ = false;
 }
 
 void Replay::PrintProgress(uint64_t now_ns) {
@@ -259,6 +280,7 @@ bool Replay::Run() {
   }
   while (dcast_sender_phase(sender_.get()) != DCAST_PHASE_DONE) {
     Pump(now);
+    PrintVerdict(now);
     PrintProgress(now);
     now = Now(CLOCK_MONOTONIC);
   }

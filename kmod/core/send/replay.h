@@ -24,6 +24,7 @@ struct ReplayOptions {
   uint64_t arm_ns = 0;         // heartbeats before the dump, to hear relays
   uint8_t flags = 0;           // DCAST_F_LIVE, DCAST_F_TEST
   bool ignore_replies = false;
+  bool insists = false;    // whatever relays' policies say: somebody wants it there
   bool continues = false;  // another sender's dump: dcast_sender_continue()
   bool quiet = false;
 };
@@ -49,6 +50,7 @@ class Replay {
   void AddSignature(dcast_meta* meta) const;
   void Pump(uint64_t now_ns);
   void WaitUntil(uint64_t wake_ns, uint64_t now_ns);
+  void PrintVerdict(uint64_t now_ns);
   void PrintProgress(uint64_t now_ns);
   void PrintSummary(uint64_t now_ns);
 
@@ -62,6 +64,7 @@ class Replay {
   uint64_t begin_ns_ = 0;
   uint64_t progress_ns_ = 0;
   uint64_t progress_bytes_ = 0;
+  dcast_verdict told_verdict_ = DCAST_ADMIT_FULL;
   bool progress_open_ = false;  // a line without its newline is on the terminal
 };
 

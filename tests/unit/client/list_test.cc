@@ -212,5 +212,31 @@ TEST_F(ListTest, AListThatNeverEndsIsRefused) {
   EXPECT_EQ(Run({"ls"}, {&relay_}).code, kExitFailure);
 }
 
+TEST_F(ListTest, LsGroupsBySignature) {
+  relay_.dumps.clear();
+  for (int i = 0; i < 60; ++i) {
+    v1::Dump dump = MakeDump(IdOf(i));
+    dump.set_signature(i < 57 ? std::string(32, 'a') : i == 57 ? std::string(32, 'b') : "");
+    dump.set_host_id(IdOf(i % 10));
+    if (i % 2 == 0) dump.set_state(v1::DUMP_STATE_INCOMPLETE);
+    relay_.dumps.push_back(dump);
+  }
+  const auto json = Json(Run({"ls", "--by-signature", "-o", "json"}, {&relay_}));
+  ASSERT_EQ(json.size(), 3u);
+  for (const auto& group : json) {
+    const std::string signature = group["signature"];
+    EXPECT_EQ(group["dumps"], signature.empty() ? 2 : signature[0] == 'a' ? 57 : 1);
+    EXPECT_EQ(group["complete"], signature.empty() ? 1 : signature[0] == 'a' ? 28 : 1);
+    EXPECT_EQ(group["hosts"], signature.empty() ? 2 : signature[0] == 'a' ? 10 : 1);
+  }
+  const Ran ran = Run({"ls", "--by-signature"}, {&relay_});
+  EXPECT_EQ(ran.code, kExitOk);
+  EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 4) << ran.out;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("aaaaaaaaaaaa  57     28        10"), HasSubstr("\nnone ")));
+  EXPECT_EQ(Run({"ls", "--by-signature", "--quiet"}, {&relay_}).code, kExitUsage);
+  relay_.dumps.clear();
+  EXPECT_EQ(Run({"ls", "--by-signature", "-o", "json"}, {&relay_}).out, "[]\n");
+}
+
 }  // namespace
 }  // namespace dumpcast

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import pathlib
 import secrets
 import signal
@@ -115,6 +116,11 @@ class Client:
     def json(self, *args: object, **kwargs):
         """The same with `-o json`, decoded."""
         return json.loads(self.run(*args, "-o", "json", **kwargs).stdout)
+
+    def import_(self, path: pathlib.Path, *args: object, **kwargs) -> subprocess.CompletedProcess:
+        """`dumpcast import`, by the dumpcast-send of the same build."""
+        path_ = f"PATH={binary('dumpcast-send').parent}:{os.environ['PATH']}"
+        return self.net.run_in(self.net.client_ns, ["env", path_, *self.argv("import", path, *args)], **kwargs)
 
     def spawn(self, *args: object, **kwargs) -> subprocess.Popen:
         return self.net.spawn_in(self.net.client_ns, self.argv(*args), **kwargs)

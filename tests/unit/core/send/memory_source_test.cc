@@ -105,7 +105,7 @@ TEST(MemorySource, BadFilesAreRefusedWithTheReason) {
               HasSubstr("no ELF magic"));
   EXPECT_THAT(message(ElfBuilder().Build(), MemorySource::Format::kAuto), HasSubstr("no PT_LOAD"));
   EXPECT_THAT(message("KDUMP   and so on", MemorySource::Format::kAuto),
-              HasSubstr("kdump-compressed"));
+              HasSubstr("kdump-compressed file, but shorter"));
   std::string wrong = good;
   wrong[EI_CLASS] = ELFCLASS32;
   EXPECT_THAT(message(wrong, MemorySource::Format::kAuto), HasSubstr("ELF64"));
