@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "gtest/gtest.h"
 #include "tests/sim/sim_host.h"
@@ -121,7 +122,14 @@ void SimRelay::Pump() {
   for (Event& event : engine_->TakeEvents()) events.push_back(std::move(event));
   if (!ops_.empty() && !working_) {
     working_ = true;
-    clock_->After(200'000 + clock_->Below(2 * kMillisecond), [this, life = life_] {
+    TimeNs takes = 200'000 + clock_->Below(2 * kMillisecond);
+    worked_on_ = ops_.size();
+    if (disk_bytes_per_second != 0) {
+      uint64_t bytes = 0;
+      for (const StoreOp& op : ops_) bytes += op.encoded.size();
+      takes += static_cast<TimeNs>(static_cast<double>(bytes * kSecond) / disk_bytes_per_second);
+    }
+    clock_->After(takes, [this, life = life_] {
       if (life == life_) Work();
     });
   }
@@ -131,8 +139,10 @@ void SimRelay::Pump() {
 // Everything that waits, in one go, as the writer's thread does it; flushes take their time.
 void SimRelay::Work() {
   working_ = false;
-  std::vector<StoreOp> ops = std::move(ops_);
-  ops_.clear();
+  const auto end =
+      ops_.begin() + static_cast<ptrdiff_t>(disk_bytes_per_second != 0 ? worked_on_ : ops_.size());
+  std::vector<StoreOp> ops(std::make_move_iterator(ops_.begin()), std::make_move_iterator(end));
+  ops_.erase(ops_.begin(), end);
   for (const StoreOp& op : ops) {
     absl::Status status;
     switch (op.kind) {
@@ -212,7 +222,15 @@ void SimRelay::ReplicateFrom(const SimRelay& peer) {
   if (peer.record_.complete) {
     record_.sealed = record_.complete = true;
     record_.lanes = ~uint64_t{0};
-    engine_->SealedByReplication(clock_->now(), SimHost::Dump());
+    if (view) {
+      engine_->SealedByReplication(SimHost::Dump());
+    } else {
+      RestoredDump dump;
+      dump.key = SimHost::Dump();
+      dump.key_epoch = SimHost::kEpoch;
+      dump.sealed = dump.complete = true;
+      engine_->RestoreDump(clock_->now(), dump);
+    }
   }
   Pump();
 }

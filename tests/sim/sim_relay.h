@@ -74,6 +74,7 @@ class SimRelay {
   // COMMITs that left before everything was durable; must stay empty.
   const std::string& broken_promise() const { return broken_promise_; }
   std::vector<Event> events;
+  double disk_bytes_per_second = 0;  // 0: as fast as can be
 
  private:
   void Pump();
@@ -94,6 +95,7 @@ class SimRelay {
   std::vector<Address> peer_addresses_;
   std::vector<StoreOp> ops_;
   bool working_ = false;
+  size_t worked_on_ = 0;  // of ops_
   TimeNs wake_ns_ = kNever;
   uint64_t wake_number_ = 0;
   std::string broken_promise_;

@@ -263,6 +263,43 @@ TEST(Sim, DiskFullForAWhile) {
   });
 }
 
+// One of three relays has a disk of a hundredth of the others' rate.
+TEST(Sim, ASlowDiskHoldsNobodyAndLosesNothing) {
+  uint64_t paces = 0;
+  ForSeeds([&paces](uint64_t seed) {
+    WorldOptions o = Varied(seed);
+    o.relays = 3;
+    o.windows = 60 + o.windows;
+    o.host.codecs = 1 << DCAST_CODEC_NONE;
+    o.host.commits_wanted = 2;
+    o.engine.store_queue_bytes = 256 << 10;
+    std::string story;
+    const auto run = [&](bool slow) {
+      World world(o);
+      for (const auto& relay : world.relays) relay->disk_bytes_per_second = 50e6;
+      if (slow) world.relays[1]->disk_bytes_per_second = 500e3;
+      world.Arm();
+      world.RunUntil([] { return false; }, kSecond);
+      world.Panic();
+      const TimeNs from = world.clock.now();
+      const auto& host = *world.hosts[0];
+      EXPECT_TRUE(world.RunUntil([&host] { return host.phase() == DCAST_PHASE_DONE; }))
+          << world.Story();
+      const TimeNs took = world.clock.now() - from;
+      story = world.Story();
+      EXPECT_TRUE(host.committed()) << world.Story();
+      paces += world.relays[1]->engine().counters()[Counter::kPaces];
+      EXPECT_TRUE(world.RunToEnd()) << world.Story();
+      world.CheckAll();
+      world.CheckEqual();
+      return took;
+    };
+    const TimeNs alone = run(false);
+    EXPECT_LT(run(true), 2 * alone + kSecond) << story;
+  });
+  EXPECT_GT(paces, 0u) << "no relay ever had too much";
+}
+
 TEST(Sim, LittleMemoryForIncompleteBlocks) {
   ForSeeds([](uint64_t seed) {
     WorldOptions o = Varied(seed);
