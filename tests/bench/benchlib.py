@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What benchmarks of the module share."""
+"""What benchmarks build for themselves."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def bench_kmod(kernel: Kernel, folder: str, wrapped: Sequence[str]) -> pathlib.P
         kbuild.writelines(f"ldflags-y += --wrap={name}\n" for name in wrapped)
     run(["make", "-C", kernel.headers(), f"M={out / 'kmod/linux'}", "-j2", "modules"], timeout=900)
     return out / "kmod/linux/dumpcast.ko"
+
+
+def bench_program(source: str) -> pathlib.Path:
+    """The program of one C++ file of this folder, with optimization."""
+    out = REPO / "build" / "bench" / pathlib.Path(source).stem
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run(["g++", "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{REPO}", HERE / source, "-o", out, "-pthread"])
+    return out
