@@ -13,7 +13,7 @@ import subprocess
 from typing import Sequence
 
 from vmtest.build import binary
-from vmtest.net import GUEST_NUMBER, Net
+from vmtest.net import CLIENT_NUMBER, GUEST_NUMBER, Net
 from vmtest.relays import Client, Relays
 from vmtest.util import HarnessError, Stacked, stop, wait_until
 
@@ -45,6 +45,16 @@ class HostNet(Net):
         lines = [f'chain from{bridge} {{ type filter hook ingress device '
                  f'"{self._near("h", bridge)}" priority 0;', "counter drop", "}"] if on else []
         self._nft(self.switch, [f"table netdev host{bridge} {{", *lines, "}"])
+
+    def set_alone(self, relay: int, alone: bool, hears_host: bool = False) -> None:
+        """Cuts a relay off from its peers, and from the host unless hears_host; clients reach it."""
+        numbers = (CLIENT_NUMBER, GUEST_NUMBER) if hears_host else (CLIENT_NUMBER,)
+        v4 = [self._v4(bridge, number) for bridge in range(self.bridges) for number in numbers]
+        v6 = [self._v6(bridge, number) for bridge in range(self.bridges) for number in numbers]
+        lines = ["chain incoming { type filter hook input priority 0;", 'iifname "lo" accept',
+                 f"ip saddr {{ {', '.join(v4)} }} accept", f"ip6 saddr {{ {', '.join(v6)} }} accept",
+                 "meta l4proto icmpv6 accept", "counter drop", "}"] if alone else []
+        self._nft(self.relay_ns(relay), ["table inet alone {", *lines, "}"])
 
 
 class Sender:
