@@ -64,6 +64,7 @@ namespace dumpcast {
   X(kHellos, "hellos_sent", "HELLOs sent")                                                       \
   X(kPaces, "paces_sent", "PACEs sent")                                                          \
   X(kCommits, "commits_sent", "COMMITs sent")                                                    \
+  X(kAdmits, "admits_sent", "ADMITs sent")                                                       \
   X(kClass0Bad, "class0_unreadable", "class 0 blocks whose content made no sense")
 // clang-format on
 

@@ -15,6 +15,7 @@ constexpr TimeNs kLatelyNs = 5 * kSecond;          // a path heard within this g
 constexpr TimeNs kBusyTickNs = 10 * kMillisecond;  // while packets come
 constexpr TimeNs kIdleTickNs = 100 * kMillisecond;
 constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
+constexpr TimeNs kAdmitEveryNs = 200 * kMillisecond;
 constexpr TimeNs kSealRetryNs = kSecond;
 constexpr TimeNs kStoreFullTellNs = 60 * kSecond;
 constexpr uint64_t kMaxCheckedBlocks = 1 << 22;  // 256 GiB: sums of END beyond cost too much
@@ -102,6 +103,7 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
   const dcast_hdr& hdr = packet.hdr;
   const BlockName name = NameOf(hdr);
   const bool repeat = (hdr.flags & DCAST_F_REPEAT) != 0;
+  live_->class0.NoteLane(hdr.lane);
   live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
   if (repeat) live_->repair.NoteRepeat(now);
   const auto source = sources_.find({dcast_le64(hdr.origin), hdr.path});
@@ -134,6 +136,9 @@ void Dump::OnEnd(TimeNs now, const Verified& packet) {
   dcast_end end;
   std::memcpy(&end, packet.payload.data(), sizeof(end));
   live_->ends[packet.hdr.lane] = end;
+  // The newest counts: another relay may have told it to send more.
+  live_->class0.SetLogOnly((end.flags & DCAST_END_LOG_ONLY) != 0);
+  if (!live_->class0.log_only()) log_committed_ = false;
   live_->gaps.NoteWalkDone();
   if (!told_end_) {
     told_end_ = true;
@@ -141,7 +146,7 @@ void Dump::OnEnd(TimeNs now, const Verified& packet) {
         Event::Kind::kSenderDone, key_,
         absl::StrCat("the host has sent everything once; ", missing(), " blocks are missing here"));
   }
-  if (committed_ != 0 && now >= commit_next_ns_) SendCommit(now);
+  if ((committed_ != 0 || log_committed_) && now >= commit_next_ns_) SendCommit(now);
   wake_ns_ = now;
 }
 
@@ -269,9 +274,10 @@ void Dump::OnReplicated(TimeNs now, const std::vector<PeerBlock>& blocks) {
 
 void Dump::OnSealedElsewhere() {
   if (state_ == State::kDeclined || state_ == State::kComplete) return;
+  shared_->admission.Leave(key_);
   sealed_blocks_ = held();
   // Every lane, also when this relay never saw META itself.
-  committed_ = live_ && live_->class0.lanes() != 0 ? AllLanes() : ~uint64_t{0};
+  committed_ = live_ && live_->class0.lanes() != 0 ? live_->class0.AllLanes() : ~uint64_t{0};
   state_ = State::kComplete;
   live_.reset();
 }
@@ -328,6 +334,7 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
         break;
       }
       state_ = State::kComplete;
+      shared_->admission.Leave(key_);
       sealed_blocks_ = held();
       committed_ = done.committed_lanes;
       shared_->Tell(Event::Kind::kSealedComplete, key_,
@@ -344,6 +351,7 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
 }
 
 void Dump::Decline() {
+  shared_->admission.Leave(key_);
   state_ = State::kDeclined;
   live_.reset();
   sources_.clear();
@@ -368,7 +376,36 @@ void Dump::SendCommit(TimeNs now) {
   commit_next_ns_ = now + kCommitEveryNs;
   if (sources_.empty()) return;
   shared_->counters.Add(Counter::kCommits);
-  ToSenders(now, DCAST_COMMIT, CommitPayload(committed_, live_ ? held() : sealed_blocks_));
+  const bool log = log_committed_ && live_ && live_->class0.log_only();
+  ToSenders(
+      now, DCAST_COMMIT,
+      CommitPayload(log ? live_->class0.AllLanes() : committed_, live_ ? held() : sealed_blocks_));
+}
+
+Admission::Signature Dump::signature() const {
+  Admission::Signature signature{};
+  if (live_ && live_->class0.meta())
+    std::memcpy(signature.data(), live_->class0.meta()->signature, signature.size());
+  return signature;
+}
+
+// What the policy says, from META on until the walk is over; a live or test dump is asked for by
+// somebody.
+void Dump::StepAdmission(TimeNs now) {
+  if (!sender_there() || live_dump_ || test_ || !live_->class0.meta() || live_->gaps.walk_done() ||
+      now < admit_next_ns_)
+    return;
+  admit_next_ns_ = now + kAdmitEveryNs;
+  const Admission::Verdict verdict = shared_->admission.Ask(now, key_, signature());
+  if (verdict.verdict != admitted_.verdict)
+    shared_->Tell(Event::Kind::kAdmission, key_,
+                  verdict.verdict == DCAST_ADMIT_FULL ? "the host is told to send its memory now"
+                  : verdict.verdict == DCAST_ADMIT_WAIT
+                      ? absl::StrCat("the host is told to wait: ", verdict.why)
+                      : absl::StrCat("the host is told to send the log only: ", verdict.why));
+  admitted_ = verdict;
+  shared_->counters.Add(Counter::kAdmits);
+  ToSenders(now, DCAST_ADMIT, AdmitPayload(verdict.verdict, verdict.wait_ns));
 }
 
 void Dump::SendPace(TimeNs now, uint32_t kib_s) {
@@ -412,11 +449,6 @@ ReceiveStatus Dump::Status(const Hosts::Host* host) const {
   return status;
 }
 
-uint64_t Dump::AllLanes() const {
-  const uint32_t lanes = live_->class0.lanes();
-  return lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << lanes) - 1;
-}
-
 bool Dump::AllHeld() const {
   return live_->class0.known() && missing() == 0;
 }
@@ -425,19 +457,23 @@ bool Dump::Durable() const {
   return shared_->store.durable() >= last_put_;
 }
 
-// Lanes of which nothing is missing; none when too much is missing to look at.
+// Received lanes of which nothing is missing; none when too much is missing to look at.
 uint64_t Dump::LanesHeld() const {
   constexpr uint64_t kMaxLookedAt = 4096;
   const Class0& class0 = live_->class0;
-  if (!class0.known() || missing() > kMaxLookedAt) return 0;
+  if (!class0.known()) return 0;
+  uint64_t looked_at = 0;
   uint64_t lacking = 0;
-  for (uint8_t c = 0; c < DCAST_CLASSES; ++c)
-    class0.numbers(c).Minus(live_->held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
+  for (uint8_t c = 0; c < DCAST_CLASSES; ++c) {
+    looked_at += class0.received(c).CountMinus(live_->held[c]);
+    if (looked_at > kMaxLookedAt) return 0;
+    class0.received(c).Minus(live_->held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
       for (uint64_t i = 0; i < count; ++i)
         lacking |= uint64_t{1} << dcast_block_lane(c, first + i, class0.lanes());
       return true;
     });
-  return AllLanes() & ~lacking;
+  }
+  return class0.received_lanes() & ~lacking;
 }
 
 // The sender's own count against its presence: they are made in different places.
@@ -469,13 +505,14 @@ void Dump::CheckEnds() {
 
 void Dump::StepRepair(TimeNs now) {
   Live& live = *live_;
-  // Nobody is asked for what the store would refuse.
-  if (shared_->store_full) return;
+  // Nobody is asked for what the store would refuse, or has no time for.
+  if (shared_->store_full || shared_->store.pending_bytes() > shared_->config.store_queue_bytes / 2)
+    return;
   const std::vector<BlockName> missing = live.gaps.Missing(
       now, live.class0, live.held, live.assembler, shared_->config.repair_window_blocks);
   const bool sender_there = heard_ns_ != 0 && !gone_;
   Repair::Requests requests =
-      live.repair.Step(now, missing, live.assembler, shared_->has_peers, sender_there);
+      live.repair.Step(now, missing, live.class0, live.assembler, shared_->has_peers, sender_there);
   for (const auto& entries : requests.naks) {
     shared_->counters.Add(Counter::kNaks);
     ToSenders(now, DCAST_NAK, NakPayload(entries));
@@ -493,11 +530,20 @@ void Dump::Seal(bool complete, std::string reason) {
   op.dump = key_;
   op.complete = complete;
   op.reason = std::move(reason);
-  op.committed_lanes = complete ? AllLanes() : committed_;
+  op.signature = signature();
+  op.committed_lanes = complete ? live_->class0.AllLanes() : committed_;
   shared_->store.Add(std::move(op));
 }
 
 void Dump::StepCommit(TimeNs now) {
+  if (AllHeld() && live_->class0.log_only()) {
+    // Sealed only once the host has ended: another relay may still want all of it.
+    if (log_committed_) return;
+    if (!Durable()) return shared_->store.WantFlush();
+    log_committed_ = true;
+    return SendCommit(now);
+  }
+  log_committed_ = false;
   if (AllHeld()) {
     CheckEnds();
     if (!Durable()) return shared_->store.WantFlush();
@@ -524,6 +570,10 @@ std::string Dump::IncompleteReason() const {
                                              : "the host fell silent";
   const char* peers = shared_->has_peers ? ", and no peer has them" : ", and there is no peer";
   std::string what;
+  if (live_->class0.log_only() && lacking == 0)
+    return absl::StrCat("only the log was taken: ", admitted_.why.empty()
+                                                        ? "the relays had enough of this crash"
+                                                        : admitted_.why);
   if (!live_->class0.meta()) {
     what = absl::StrCat("the description of the dump never came; ", held(), " blocks are held");
   } else if (!live_->class0.known()) {
@@ -558,11 +608,12 @@ void Dump::Tick(TimeNs now) {
   if (!live_) return;
   if (state_ == State::kIncomplete) return TickIncomplete(now);
   if (state_ != State::kReceiving) return;
+  StepAdmission(now);
   StepCommit(now);
-  if (state_ == State::kReceiving && !AllHeld()) {
-    StepRepair(now);
-    StepSeal(now);
-  }
+  const bool whole = AllHeld();
+  if (state_ == State::kReceiving && !whole) StepRepair(now);
+  if (state_ == State::kReceiving && (!whole || live_->class0.log_only())) StepSeal(now);
+  if (gone_) shared_->admission.Leave(key_);
   const bool busy = heard_ns_ != 0 && now < heard_ns_ + kSecond;
   wake_ns_ = now + (busy ? kBusyTickNs : kIdleTickNs);
 }

@@ -68,9 +68,13 @@ class Dump {
   TimeNs WakeNs() const { return wake_ns_; }
 
   const DumpKey& key() const { return key_; }
+  // Whether it may still change: neither complete nor declined.
+  bool live() const { return live_ != nullptr; }
   State state() const { return state_; }
   bool receiving() const { return state_ == State::kReceiving || state_ == State::kSealing; }
   // A sender was heard and is not gone.
+  // Of those that max_dumps bounds: a log that is durable and told takes no place.
+  bool takes_place() const { return receiving() && !log_committed_; }
   bool sender_there() const { return receiving() && heard_ns_ != 0 && !gone_; }
   bool end_heard() const { return live_ && live_->gaps.walk_done(); }
   bool gone() const { return gone_; }
@@ -84,6 +88,7 @@ class Dump {
   struct Live {
     explicit Live(Shared* shared)
         : assembler(&shared->budget, &shared->counters),
+          class0(shared->config.lane_mask),
           gaps(shared->config),
           repair(shared->config, &shared->counters, &shared->random) {}
     Assembler assembler;
@@ -113,6 +118,7 @@ class Dump {
   bool AllHeld() const;
   bool Durable() const;
   void CheckEnds();
+  void StepAdmission(TimeNs now);
   void StepRepair(TimeNs now);
   void StepCommit(TimeNs now);
   void StepSeal(TimeNs now);
@@ -121,11 +127,11 @@ class Dump {
   void Reopen(TimeNs now);
   bool AllSendersDone(TimeNs now) const;
   std::string IncompleteReason() const;
-  uint64_t AllLanes() const;
   uint64_t LanesHeld() const;
   // One message to each sender and path heard lately.
   void ToSenders(TimeNs now, uint8_t type, std::string_view payload);
   void SendCommit(TimeNs now);
+  Admission::Signature signature() const;
 
   Shared* const shared_;
   const DumpKey key_;
@@ -147,6 +153,10 @@ class Dump {
   uint64_t committed_ = 0;   // lanes, written and told
   uint64_t committing_ = 0;  // lanes, being written
   TimeNs commit_next_ns_ = 0;
+  // The verdict that the senders were told, and when they are told again.
+  Admission::Verdict admitted_;
+  TimeNs admit_next_ns_ = 0;
+  bool log_committed_ = false;  // of a host that sends the log only: durable, and told
   TimeNs seal_next_ns_ = 0;
   uint64_t announced_total_ = 0;
   uint64_t sealed_blocks_ = 0;  // held when it was sealed complete

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "relay/arbitrate.h"
 #include "relay/dump.h"
@@ -53,12 +54,15 @@ class Engine::Impl {
   // The dump of a packet of a sender that dumps, begun when it is new; nullptr when it is refused.
   Dump* FindOrBegin(TimeNs now, const Verified& packet);
   size_t Receiving() const {
-    return std::count_if(dumps.begin(), dumps.end(),
-                         [](const auto& dump) { return dump.second->receiving(); });
+    return std::count_if(live.begin(), live.end(), [](Dump* dump) { return dump->takes_place(); });
   }
   size_t Sending() const {
-    return std::count_if(dumps.begin(), dumps.end(),
-                         [](const auto& dump) { return dump.second->sender_there(); });
+    return std::count_if(live.begin(), live.end(), [](Dump* dump) { return dump->sender_there(); });
+  }
+  // A dump that may still change; `dumps` owns it.
+  Dump* Keep(std::unique_ptr<Dump> dump);
+  void ForgetSealed() {
+    absl::erase_if(live, [](Dump* dump) { return !dump->live(); });
   }
 
   Shared shared;
@@ -68,6 +72,8 @@ class Engine::Impl {
   absl::flat_hash_map<uint64_t, SeqWindow> peer_seqs;  // by relay id
   // Destroyed before `shared`, whose budget they use.
   absl::flat_hash_map<DumpKey, std::unique_ptr<Dump>> dumps;
+  // Those of which something is still to be done: a relay may have thousands that are sealed.
+  absl::flat_hash_set<Dump*> live;
   absl::flat_hash_map<DumpKey, TimeNs> refused;  // until when
   // Answers to ANNOUNCEs, spread so that many relays do not answer in one instant.
   struct Hello {
@@ -103,12 +109,14 @@ void Engine::RestoreDump(TimeNs now, const RestoredDump& restored) {
     state = restored.complete ? Dump::State::kComplete : Dump::State::kIncomplete;
   }
   dump->Restore(now, state, restored.committed_lanes);
+  if (restored.complete && !restored.live && !restored.test && restored.age_ns < now)
+    impl_->shared.admission.Restore(now - restored.age_ns, restored.signature);
   if (state == Dump::State::kReceiving)
     impl_->shared.Tell(Event::Kind::kDumpResumed, restored.key,
                        keys ? "going on with what the store holds"
                             : absl::StrCat("the key file has no epoch ", restored.key_epoch,
                                            " for it: nothing more is asked for"));
-  impl_->dumps.insert_or_assign(restored.key, std::move(dump));
+  impl_->Keep(std::move(dump));
 }
 
 void Engine::RestoreBlock(const DumpKey& dump, const BlockKey& key, std::string_view encoded) {
@@ -132,7 +140,7 @@ void Engine::ReceiveVerified(TimeNs now, const Verified& packet) {
 void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
   Counters& counters = shared.counters;
   counters.Add(Counter::kReceived);
-  shared.pace.NoteReceived(sizeof(packet.hdr) + packet.payload.size());
+  shared.pace.NoteReceived(now, sizeof(packet.hdr) + packet.payload.size());
   if (!packet.ok()) {
     counters.Add(packet.verdict);
     if (packet.verdict == Counter::kVersion &&
@@ -181,8 +189,9 @@ void Engine::Impl::OnAnnounce(TimeNs now, Hosts::Host& host, const Verified& pac
 
   switch (announce.state) {
     case DCAST_ST_ARMED:
-      for (const auto& [key, dump] : dumps)
-        if (key.host_id == about.host_id && key != packet.dump()) dump->OnHostElsewhere(now);
+      for (Dump* dump : live)
+        if (dump->key().host_id == about.host_id && dump->key() != packet.dump())
+          dump->OnHostElsewhere(now);
       SayHello(now, packet);
       break;
     case DCAST_ST_DUMPING:
@@ -282,7 +291,15 @@ Dump* Engine::Impl::FindOrBegin(TimeNs now, const Verified& packet) {
                              test   ? " sends a test dump"
                              : live ? " sends a live dump"
                                     : " has crashed and sends its memory"));
-  return dumps.emplace(key, std::move(dump)).first->second.get();
+  return Keep(std::move(dump));
+}
+
+Dump* Engine::Impl::Keep(std::unique_ptr<Dump> dump) {
+  auto& place = dumps[dump->key()];
+  live.erase(place.get());
+  place = std::move(dump);
+  if (place->live()) live.insert(place.get());
+  return place.get();
 }
 
 void Engine::Impl::OnDumpPacket(TimeNs now, const Verified& packet, bool old) {
@@ -309,8 +326,9 @@ void Engine::Impl::OnDumpPacket(TimeNs now, const Verified& packet, bool old) {
 
 void Engine::Tick(TimeNs now) {
   Shared& shared = impl_->shared;
-  for (const auto& [key, dump] : impl_->dumps)
+  for (Dump* dump : impl_->live)
     if (now >= dump->WakeNs()) dump->Tick(now);
+  impl_->ForgetSealed();
   if (!impl_->hellos.empty()) impl_->SendHellos(now);
   if (shared.store_full && now >= shared.store_probe_ns) {
     shared.store_probe_ns = kNever;
@@ -320,7 +338,7 @@ void Engine::Tick(TimeNs now) {
   }
   if (shared.pace.Update(now, shared.store.pending_bytes())) {
     const uint32_t kib_s = shared.pace.KibPerSecond(impl_->Sending());
-    for (const auto& [key, dump] : impl_->dumps) dump->SendPace(now, kib_s);
+    for (Dump* dump : impl_->live) dump->SendPace(now, kib_s);
   }
 }
 
@@ -328,7 +346,7 @@ TimeNs Engine::WakeNs() const {
   TimeNs wake = std::min(impl_->shared.store.WakeNs(), impl_->shared.store_probe_ns);
   for (const Impl::Hello& hello : impl_->hellos) wake = std::min(wake, hello.due_ns);
   bool sending = false;
-  for (const auto& [key, dump] : impl_->dumps) {
+  for (const Dump* dump : impl_->live) {
     wake = std::min(wake, dump->WakeNs());
     sending = sending || dump->sender_there();
   }
@@ -351,7 +369,7 @@ void Engine::StoreDone(TimeNs now, uint64_t op_id, const absl::Status& status) {
     return;
   }
   if (done->kind == StoreOp::Kind::kFlush) {
-    for (const auto& [key, dump] : impl_->dumps) dump->OnStoreDone(now, *done, status);
+    for (Dump* dump : impl_->live) dump->OnStoreDone(now, *done, status);
     return;
   }
   Dump* dump = impl_->Find(done->dump);
@@ -361,6 +379,7 @@ void Engine::StoreDone(TimeNs now, uint64_t op_id, const absl::Status& status) {
   if (done->kind == StoreOp::Kind::kOpenDump && !status.ok() && dump->receiving()) {
     if (impl_->refused.size() >= kMaxRefused) impl_->refused.clear();
     impl_->refused[done->dump] = now + kRefusedNs;
+    impl_->live.erase(dump);
     impl_->dumps.erase(done->dump);
   }
 }
@@ -378,14 +397,8 @@ void Engine::BlocksReplicated(TimeNs now, const DumpKey& key,
   if (Dump* dump = impl_->Find(key)) dump->OnReplicated(now, blocks);
 }
 
-void Engine::SealedByReplication(TimeNs now, const DumpKey& key) {
-  if (impl_->Find(key) == nullptr) {
-    RestoredDump sealed;
-    sealed.key = key;
-    RestoreDump(now, sealed);
-    impl_->shared.events.pop_back();  // it is not gone on with
-  }
-  impl_->Find(key)->OnSealedElsewhere();
+void Engine::SealedByReplication(const DumpKey& key) {
+  if (Dump* dump = impl_->Find(key)) dump->OnSealedElsewhere();
 }
 
 void Engine::Decline(TimeNs now, const DumpKey& key) {
@@ -433,6 +446,15 @@ const Counters& Engine::counters() const {
 }
 uint64_t Engine::assembly_bytes() const {
   return impl_->shared.budget.used();
+}
+uint64_t Engine::waiting_symbols() const {
+  return impl_->shared.budget.waiting_symbols();
+}
+uint64_t Engine::store_queue_bytes() const {
+  return impl_->shared.store.pending_bytes();
+}
+uint32_t Engine::pace_kib_s() const {
+  return impl_->shared.pace.KibPerSecond(1);
 }
 std::string Engine::CheckCounters() const {
   return impl_->shared.counters.Check(impl_->shared.budget.waiting_symbols());

@@ -17,11 +17,12 @@
 // Invariants:
 // - CheckCounters() is empty between calls.
 // - A COMMIT leaves only after StoreDone(OK) of the kFlush that follows the last expected block,
-//   and of the kSeal after it.
+//   and of the kSeal after it. One of a host that sends the log only follows the kFlush.
 // - Memory of incomplete blocks never exceeds the configured bounds.
 #ifndef DUMPCAST_RELAY_ENGINE_H_
 #define DUMPCAST_RELAY_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -52,6 +53,9 @@ struct RestoredDump {
   bool live = false;
   bool test = false;
   uint64_t committed_lanes = 0;
+  // Of the crash, zeros when there is none; how long ago its first packet came.
+  std::array<uint8_t, DCAST_SIGNATURE_BYTES> signature{};
+  TimeNs age_ns = 0;
 };
 
 class Engine {
@@ -79,8 +83,9 @@ class Engine {
   // Blocks that replication has put into the store and made durable by itself; the bytes of class 0
   // are needed, others may be left out.
   void BlocksReplicated(TimeNs now, const DumpKey& dump, const std::vector<PeerBlock>& blocks);
-  // Replication has sealed the dump complete, also one that this engine never heard of.
-  void SealedByReplication(TimeNs now, const DumpKey& dump);
+  // Replication has sealed the dump complete. One that this engine does not know is restored
+  // instead, with the key epoch of its record.
+  void SealedByReplication(const DumpKey& dump);
   // The dump was deleted or evicted: forgets it and declines its packets from now on.
   void Decline(TimeNs now, const DumpKey& dump);
   // Where peers listen for copies of NAKs; empty when there are none.
@@ -109,8 +114,13 @@ class Engine {
   std::vector<DumpView> ListDumps() const;
   std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const;
   uint32_t PathsHeard(TimeNs now, const Id16& host_id) const;
-  // Bytes of incomplete blocks, all dumps.
+  // Bytes of incomplete blocks, all dumps, and symbols in them.
   uint64_t assembly_bytes() const;
+  uint64_t waiting_symbols() const;
+  // Encodings handed out as store work and not yet reported done.
+  uint64_t store_queue_bytes() const;
+  // What all senders together are told to keep to, KiB/s; 0: no limit.
+  uint32_t pace_kib_s() const;
 
  private:
   class Impl;

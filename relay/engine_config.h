@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "relay/admission.h"
 #include "relay/packets.h"
 
 namespace dumpcast {
@@ -14,8 +15,8 @@ struct EngineConfig {
   uint64_t relay_id = 0;   // origin of what this relay sends; kept over restarts
   std::string name;        // at most 63 bytes are told to hosts
   uint64_t first_seq = 1;  // above every seq sent before a restart, e.g. unix microseconds
-  uint64_t lane_mask = 1;  // lanes that the rim has joined
-  bool has_peers = false;  // changed later by SetPeers()
+  uint64_t lane_mask = ~uint64_t{0};  // lanes that the rim has joined
+  bool has_peers = false;             // changed later by SetPeers()
 
   // Memory of incomplete blocks, bytes.
   uint64_t dump_memory_bytes = 64ull << 20;
@@ -24,6 +25,8 @@ struct EngineConfig {
   uint64_t store_queue_bytes = 128ull << 20;
   // Dumps being received at a time; further ones are declined.
   uint32_t max_dumps = 256;
+
+  AdmissionConfig admission;
 
   // Gaps. A block is missing when the walk has passed it, or it has begun, and nothing of it has
   // come for this long.

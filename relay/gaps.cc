@@ -67,7 +67,7 @@ std::vector<BlockName> GapDetector::Missing(TimeNs now, const Class0& class0, co
 
   for (uint8_t c = 0; c < DCAST_CLASSES && missing.size() < limit; ++c) {
     if (c != 0 && !all && c > passed.block_class) break;
-    class0.numbers(c).Minus(held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
+    class0.received(c).Minus(held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
       for (uint64_t number = first; number - first < count; ++number) {
         if (missing.size() >= limit) return false;
         if (!all && c == 0) {
@@ -86,8 +86,16 @@ std::vector<BlockName> GapDetector::Missing(TimeNs now, const Class0& class0, co
       return true;
     });
   }
+  // What other relays receive comes from them, once they can have all of it.
+  if (all && class0.received_lanes() != class0.AllLanes())
+    for (uint8_t c = 1; c < DCAST_CLASSES && missing.size() < limit; ++c)
+      class0.numbers(c).Minus(held[c]).ForEachRun([&](uint64_t first, uint64_t count) {
+        for (uint64_t number = first; number - first < count && missing.size() < limit; ++number)
+          if (!class0.Received(c, number)) missing.push_back({c, number});
+        return missing.size() < limit;
+      });
   // Blocks that have begun though their slice of the presence is not here yet.
-  if (missing.size() < limit) {
+  if (missing.size() < limit && !class0.log_only()) {
     for (const BlockName& name : assembler.Quiet(now < quiet ? 0 : now - quiet, limit)) {
       if (missing.size() >= limit) break;
       if (!class0.numbers(name.block_class).Contains(name.number)) missing.push_back(name);

@@ -31,7 +31,8 @@ class GapDetector {
   void NoteWalkDone() { walk_done_ = true; }
   bool walk_done() const { return walk_done_; }
 
-  // Missing blocks that are due, class 0 first, then ascending; at most `limit`.
+  // Missing blocks that are due, class 0 first, then ascending, at most `limit`; last those of
+  // lanes that are not received.
   using Held = std::array<NumberSet, DCAST_CLASSES>;
   std::vector<BlockName> Missing(TimeNs now, const Class0& class0, const Held& held,
                                  const Assembler& assembler, size_t limit) const;

@@ -3,10 +3,10 @@
 #include <grpc/grpc.h>
 #include <signal.h>
 #include <sodium.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <bit>
 #include <cstdio>
 #include <ctime>
 #include <string>
@@ -16,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "protos/keys/keys.h"
+#include "relay/log.h"
+#include "relay/metrics.h"
 #include "relay/node.h"
 #include "relay/options.h"
 #include "relay/peer_names.h"
@@ -25,14 +27,6 @@ namespace {
 
 constexpr char kDefaultConfig[] = "/etc/dumpcast/relay.toml";
 constexpr time_t kCounterSeconds = 60;
-
-void SetUpLog(const std::string& level) {
-  auto logger = spdlog::stderr_color_mt("dumpcast-relay");
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
-  logger->set_level(spdlog::level::from_str(level));
-  logger->flush_on(spdlog::level::info);
-  spdlog::set_default_logger(logger);
-}
 
 void SayHowToTry(const RelayOptions& options) {
   spdlog::info(
@@ -87,6 +81,10 @@ class KeyFileWatch {
 };
 
 int Run(const RelayOptions& options) {
+  if (options.describe_metrics) {
+    std::fputs(MetricsPage().c_str(), stdout);
+    return 0;
+  }
   KeyFileWatch key_file(options.key_file);
   auto keys = LoadClusterKeys(options.key_file);
   if (!keys.ok()) {
@@ -120,7 +118,7 @@ int Run(const RelayOptions& options) {
   // starts threads, so it comes after the mask: a signal that one of them takes ends the process.
   grpc_init();
 
-  SetUpLog(options.log_level);
+  SetUpLog(options.log_level, options.json_log);
   if (options.key_file.empty()) spdlog::warn("{}", kUnauthenticatedWarning);
   auto node = Node::Start(options, *std::move(keys));
   if (!node.ok()) {
@@ -128,7 +126,7 @@ int Run(const RelayOptions& options) {
     return 1;
   }
   spdlog::info("{} listens on {} lanes of {} and {} port {}, gRPC on {}", options.name,
-               options.lanes, options.group, options.group6, options.port,
+               std::popcount(options.own_lanes), options.group, options.group6, options.port,
                absl::StrJoin(options.listen, ", "));
   if (!options.configured) SayHowToTry(options);
 

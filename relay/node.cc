@@ -15,8 +15,11 @@
 #include <random>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "relay/log.h"
+#include "store/service/catalog.h"
 
 namespace dumpcast {
 namespace {
@@ -26,26 +29,13 @@ constexpr TimeNs kInterfacesNs = 5 * kSecond;  // how often new interfaces are l
 constexpr TimeNs kMaxSleepNs = kSecond;
 constexpr TimeNs kStoreErrorNs = 60 * kSecond;  // one line for each kind of work
 constexpr size_t kOpsPerBatch = 256;
+constexpr int kPingEveryMs = 10'000;  // no less than what ApiServer allows
+constexpr int kPingTimeoutMs = 5'000;
 
 int64_t UnixNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-spdlog::level::level_enum LevelOf(Event::Kind kind) {
-  switch (kind) {
-    case Event::Kind::kSealedIncomplete:
-    case Event::Kind::kDeclined:
-    case Event::Kind::kEndMismatch:
-    case Event::Kind::kSenderSilent:
-      return spdlog::level::warn;
-    case Event::Kind::kDiskFull:
-    case Event::Kind::kBadVersion:
-      return spdlog::level::err;
-    default:
-      return spdlog::level::info;
-  }
 }
 
 std::string FileText(const std::string& path) {
@@ -116,11 +106,12 @@ absl::Status Node::Init() {
   config.name = options_.name;
   // Rises over restarts, as the wall clock does.
   config.first_seq = static_cast<uint64_t>(UnixNs() / 1000);
-  config.lane_mask = options_.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << options_.lanes) - 1;
+  config.lane_mask = options_.own_lanes;
   config.has_peers = !peer_names_->empty();
   config.dump_memory_bytes = options_.dump_memory_bytes;
   config.total_memory_bytes = options_.memory_bytes;
   config.max_dumps = options_.max_dumps;
+  config.admission = options_.admission;
   config.silent_ns = options_.silent_ns;
   config.seal_ns = options_.seal_ns;
   std::random_device seed;
@@ -128,13 +119,13 @@ absl::Status Node::Init() {
   engine_ = std::make_unique<Engine>(
       config, [this](const Id16& host_id, uint16_t epoch) { return FindHostKeys(host_id, epoch); },
       [random] { return (*random)(); });
-  if (absl::Status s = RestoreFromStore(*store_, Now(), engine_.get()); !s.ok()) return s;
+  if (absl::Status s = RestoreFromStore(*store_, Now(), UnixNs(), engine_.get()); !s.ok()) return s;
 
   UdpOptions udp_options;
   udp_options.group = options_.group;
   udp_options.group6 = options_.group6;
   udp_options.port = options_.port;
-  udp_options.lanes = options_.lanes;
+  udp_options.lanes = options_.own_lanes;
   udp_options.interfaces = options_.interfaces;
   udp_options.buffer_bytes = options_.socket_buffer_bytes;
   auto udp = Udp::Open(udp_options);
@@ -149,6 +140,11 @@ absl::Status Node::Init() {
   // Replication exists before the API asks it for holders, and runs after it.
   StartReplication();
   if (absl::Status s = StartApi(); !s.ok()) return s;
+  if (options_.metrics != "none") {
+    auto metrics = StartMetricsServer(options_.metrics, [this] { return Metrics(); });
+    if (!metrics.ok()) return metrics.status();
+    metrics_ = *std::move(metrics);
+  }
   writer_thread_ = std::thread([this] { WriterLoop(); });
   timer_thread_ = std::thread([this] { TimerLoop(); });
   for (size_t i = 0; i < udp_->receivers(); ++i)
@@ -185,6 +181,9 @@ void Node::StartReplication() {
       arguments.SetSslTargetNameOverride(name);
     // A peer that restarts should be found again within seconds.
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+    // One that vanished without a word is noticed, not waited for until a deadline.
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
     return std::shared_ptr<grpc::ChannelInterface>(
         grpc::CreateCustomChannel(target, credentials, arguments));
   };
@@ -203,7 +202,9 @@ void Node::StartReplication() {
   replication.on_seal = [this](const DumpKey& dump, bool complete) {
     OnReplicatedSeal(dump, complete);
   };
-  replication.log = [](const std::string& line) { spdlog::info("replication: {}", line); };
+  replication.log = [](const DumpKey& about, const std::string& line) {
+    LogAbout(spdlog::level::info, about, "replication", absl::StrCat("replication: ", line));
+  };
   replicator_ = std::make_unique<Replicator>(std::move(replication));
 }
 
@@ -259,10 +260,10 @@ void Node::OnReplicatedSeal(const DumpKey& dump, bool complete) {
   WithEngine([&](Engine& engine, TimeNs now) {
     if (record.ok() && !engine.GetDump(dump)) {
       // Should its host be heard again, the engine goes on from here, with the host's key.
-      const absl::Status status = RestoreRecord(*store_, *record, now, &engine);
-      if (!status.ok()) spdlog::error("{}: {}", dump.ResourceName(), status.ToString());
+      const absl::Status status = RestoreRecord(*store_, *record, now, UnixNs(), &engine);
+      if (!status.ok()) LogAbout(spdlog::level::err, dump, "", status.ToString());
     }
-    if (complete) engine.SealedByReplication(now, dump);
+    if (complete) engine.SealedByReplication(dump);
   });
 }
 
@@ -313,15 +314,7 @@ void Node::WithEngine(const std::function<void(Engine&, TimeNs)>& work) {
 
 void Node::LogEvents(const std::vector<Event>& events) {
   for (const Event& event : events) {
-    const std::string host = ToHex(event.dump.host_id);
-    if (event.dump == DumpKey{}) {
-      spdlog::log(LevelOf(event.kind), "{}", event.text);
-    } else if (event.dump.dump_id == Id16{}) {
-      spdlog::log(LevelOf(event.kind), "{} host={}", event.text, host);
-    } else {
-      spdlog::log(LevelOf(event.kind), "{} dump={} host={}", event.text, ToHex(event.dump.dump_id),
-                  host);
-    }
+    LogEvent(event);
     // What is sealed here may complete a peer, and the other way round.
     if (event.kind == Event::Kind::kSealedIncomplete || event.kind == Event::Kind::kSealedComplete)
       replicator_->Trigger();
@@ -359,6 +352,7 @@ void Node::TimerLoop() {
       interfaces_ns = now + kInterfacesNs;
       const auto fresh = udp_->JoinInterfaces();
       if (!fresh.empty()) spdlog::info("joined the groups on {}", absl::StrJoin(fresh, ", "));
+      CheckHealth();
     }
     std::unique_lock<std::mutex> lock(timer_mu_);
     while (!timer_ends_) {
@@ -371,6 +365,19 @@ void Node::TimerLoop() {
     }
     if (timer_ends_) return;
   }
+}
+
+void Node::CheckHealth() {
+  std::string why;
+  if (store_->accepting(&why) && !udp_->joined()) why = "no interface has joined the groups";
+  if (why == unhealthy_) return;
+  if (why.empty()) {
+    spdlog::info("health: serving again");
+  } else {
+    spdlog::error("health: not serving: {}", why);
+  }
+  unhealthy_ = why;
+  server_->SetReceiving(why.empty());
 }
 
 void Node::LogStoreError(StoreOp::Kind kind, const absl::Status& status) {
@@ -412,6 +419,7 @@ void Node::WriterLoop() {
 absl::Status Node::Stop() {
   if (stopped_) return absl::OkStatus();
   stopped_ = true;
+  metrics_.reset();
   if (server_) server_->SetServing(false);
   // From the edge inwards: nothing new comes, then everything that came is written.
   if (udp_) udp_->Stop();
@@ -441,6 +449,40 @@ std::optional<ReceiveStatus> Node::GetReceiveStatus(const DumpKey& dump) const {
 uint32_t Node::PathsHeard(const Id16& host_id) const {
   const std::lock_guard<std::mutex> lock(engine_mu_);
   return engine_->PathsHeard(Now(), host_id);
+}
+
+RelayMetrics Node::Metrics() const {
+  RelayMetrics m;
+  std::string why;
+  m.store_accepting = store_->accepting(&why);
+  m.socket_buffer_bytes = udp_->buffer_bytes();
+  m.send_errors = udp_->send_errors();
+  m.assembly_limit_bytes = options_.memory_bytes;
+  const std::vector<v1::HostRecord> hosts = store_->ListHosts();
+  const int64_t now_unix_ns = UnixNs();
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  m.counters = engine_->counters();
+  m.waiting_symbols = engine_->waiting_symbols();
+  m.assembly_bytes = engine_->assembly_bytes();
+  m.store_queue_bytes = engine_->store_queue_bytes();
+  m.pace_bytes_per_second = uint64_t{engine_->pace_kib_s()} << 10;
+  absl::flat_hash_set<Id16> dumping;
+  for (const Engine::DumpView& dump : engine_->ListDumps()) {
+    ++(dump.declined   ? m.dumps_declined
+       : dump.complete ? m.dumps_complete
+       : dump.sealed   ? m.dumps_incomplete
+                       : m.dumps_receiving);
+    if (!dump.sealed && !dump.declined && !dump.sender_gone) dumping.insert(dump.key.host_id);
+  }
+  for (const v1::HostRecord& host : hosts) {
+    const auto id = Id16FromBytes(host.host_id());
+    const v1::HostState state = StateOf(host, now_unix_ns);
+    ++(id.ok() && dumping.contains(*id)   ? m.hosts_dumping
+       : state == v1::HOST_STATE_DISARMED ? m.hosts_disarmed
+       : state == v1::HOST_STATE_LOST     ? m.hosts_lost
+                                          : m.hosts_armed);
+  }
+  return m;
 }
 
 std::string Node::CounterLine() const {

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "protos/keys/keys.h"
 #include "relay/engine.h"
+#include "relay/metrics.h"
 #include "relay/options.h"
 #include "relay/peer_names.h"
 #include "relay/udp.h"
@@ -48,6 +49,7 @@ class Node final : public ReceiveStatusSource {
   uint32_t PathsHeard(const Id16& host_id) const override;
 
   std::string CounterLine() const;
+  RelayMetrics Metrics() const;
 
   // Other keys from now on. What a host sent under keys that are no longer there is kept.
   void SetKeys(ClusterKeys keys);
@@ -68,6 +70,8 @@ class Node final : public ReceiveStatusSource {
   void ReceiveLoop(size_t receiver);
   void TimerLoop();
   void WriterLoop();
+  // Health: whether dumps can be received at all, and why not.
+  void CheckHealth();
   void LogStoreError(StoreOp::Kind kind, const absl::Status& status);
 
   // Runs `work` on the engine, then takes out what it has and hands it on.
@@ -86,6 +90,7 @@ class Node final : public ReceiveStatusSource {
   std::unique_ptr<PeerNames> peer_names_;
   std::unique_ptr<Replicator> replicator_;
   std::unique_ptr<ApiServer> server_;
+  std::unique_ptr<MetricsServer> metrics_;
 
   mutable std::mutex engine_mu_;
   std::unique_ptr<Engine> engine_;  // under engine_mu_
@@ -103,6 +108,7 @@ class Node final : public ReceiveStatusSource {
   std::vector<std::thread> receive_threads_;
   std::thread timer_thread_, writer_thread_;
   std::map<size_t, TimeNs> store_error_told_ns_;  // by kind of work; the writer's
+  std::string unhealthy_;                         // why; the timer's
   bool stopped_ = false;
 };
 

@@ -18,8 +18,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "protos/wire/dumpcast_wire.h"
+#include "relay/cgroup.h"
 
 namespace dumpcast {
 namespace {
@@ -52,9 +54,34 @@ constexpr char kFooter[] =
 
 // Values as they were given; which of them were given is CLI11's to know.
 struct Raw {
-  std::string min_free = "1GiB", memory = "256MiB", dump_memory = "64MiB";
+  std::string min_free = "1GiB", memory, dump_memory;
   std::string socket_buffer = "64MiB", silent = "15s", seal = "30s", config;
+  std::string window = "1h", wait = "60s";
+  std::string own_lanes = "all", log_format = "text";
 };
+
+// A mask of "all" or of numbers and ranges, "1,4-7".
+std::optional<uint64_t> ParseLanes(absl::string_view text) {
+  if (text == "all") return ~uint64_t{0};
+  uint64_t mask = 0;
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    const std::pair<absl::string_view, absl::string_view> ends =
+        absl::StrSplit(part, absl::MaxSplits('-', 1));
+    uint32_t first = 0, last = 0;
+    if (!absl::SimpleAtoi(ends.first, &first)) return std::nullopt;
+    last = first;
+    if (part.find('-') != part.npos && !absl::SimpleAtoi(ends.second, &last)) return std::nullopt;
+    if (first > last || last >= DCAST_MAX_LANES) return std::nullopt;
+    for (uint32_t lane = first; lane <= last; ++lane) mask |= uint64_t{1} << lane;
+  }
+  return mask;
+}
+
+std::string CheckLanes(const std::string& text) {
+  if (ParseLanes(text)) return "";
+  return absl::StrCat("wanted lanes of 0 to ", DCAST_MAX_LANES - 1, " such as 1,4-7, or all, got `",
+                      text, "`");
+}
 
 std::optional<uint64_t> ParseBytes(std::string_view text) {
   size_t digits = 0;
@@ -140,8 +167,14 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
       ->check(CLI::Range(1, 65535))
       ->capture_default_str()
       ->group("Hosts to relay (UDP)");
-  app->add_option("--lanes", o->lanes, "Lanes to receive, one thread each")
+  app->add_option("--lanes", o->lanes, "Lanes that the hosts use")
       ->check(CLI::Range(1, DCAST_MAX_LANES))
+      ->capture_default_str()
+      ->group("Hosts to relay (UDP)");
+  app->add_option("--own-lanes", raw->own_lanes,
+                  "Lanes to receive, one thread each, such as 1,4-7; lane 0, which has the log, is "
+                  "always one of them. The others' blocks come from peers")
+      ->check(CheckLanes)
       ->capture_default_str()
       ->group("Hosts to relay (UDP)");
   app->add_option("-i,--interface", o->interfaces,
@@ -168,18 +201,43 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
   app->add_option("--tls-ca", o->tls_ca, "PEM roots that clients and peers must be signed by")
       ->group("Clients and peers (gRPC)");
 
-  app->add_option("--memory", raw->memory, "For incomplete blocks of all dumps")
+  app->add_option("--memory", raw->memory,
+                  "For incomplete blocks of all dumps. Default: an eighth of what the cgroup may "
+                  "use, from 16MiB to 1GiB; 256MiB without a limit")
       ->check(CheckBytes)
-      ->capture_default_str()
       ->group("Limits");
-  app->add_option("--dump-memory", raw->dump_memory, "For incomplete blocks of one dump")
+  app->add_option("--dump-memory", raw->dump_memory,
+                  "For incomplete blocks of one dump. Default: a quarter of --memory")
       ->check(CheckBytes)
-      ->capture_default_str()
       ->group("Limits");
   app->add_option("--max-dumps", o->max_dumps, "Dumps received at a time")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str()
       ->group("Limits");
+  app->add_option("--full-dumps", o->admission.full_dumps,
+                  "Dumps of one crash signature taken in full within --full-dumps-window; of "
+                  "further ones the log only. 0: no limit")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str()
+      ->group("Storms");
+  app->add_option("--full-dumps-window", raw->window, "See --full-dumps")
+      ->check(CheckDuration)
+      ->capture_default_str()
+      ->group("Storms");
+  app->add_option("--concurrent-dumps", o->admission.concurrent,
+                  "Dumps taken in full at a time; others wait for their turn. 0: no limit")
+      ->check(CLI::Range(0, 65536))
+      ->capture_default_str()
+      ->group("Storms");
+  app->add_option("--waiting-dumps", o->admission.waiting,
+                  "Dumps that may wait; of further ones the log only")
+      ->check(CLI::Range(0, 65536))
+      ->capture_default_str()
+      ->group("Storms");
+  app->add_option("--wait", raw->wait, "The longest that a host waits; then it sends")
+      ->check(CheckDuration)
+      ->capture_default_str()
+      ->group("Storms");
   app->add_option("--min-free", raw->min_free,
                   "New blocks are refused while the file system has less than this")
       ->check(CheckBytes)
@@ -199,7 +257,18 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
   app->add_option("--log-level", o->log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->capture_default_str()
-      ->group("Logs");
+      ->group("Logs and metrics");
+  app->add_option("--log-format", raw->log_format,
+                  "text, or json: an object a line, with dump and host as fields")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str()
+      ->group("Logs and metrics");
+  app->add_option("--metrics", o->metrics, "Address of http://.../metrics for Prometheus; or none")
+      ->capture_default_str()
+      ->group("Logs and metrics");
+  app->add_flag("--describe-metrics", o->describe_metrics,
+                "Print what is at /metrics as a page of Markdown, and end")
+      ->group("Logs and metrics");
 }
 
 std::string NameOf(const CLI::Option* option) {
@@ -209,7 +278,8 @@ std::string NameOf(const CLI::Option* option) {
 // Flags that only make sense on a command line.
 bool InFile(const CLI::Option* option) {
   const std::string name = NameOf(option);
-  return name != "help" && name != "version" && name != "config" && name != "check-config";
+  return name != "help" && name != "version" && name != "config" && name != "check-config" &&
+         name != "describe-metrics";
 }
 
 // Levenshtein distance, for "did you mean".
@@ -307,6 +377,12 @@ bool ApplyFile(CLI::App* app, const std::string& path) {
   return good;
 }
 
+// The store has as much again for what it has not written, and a little more.
+uint64_t DefaultMemory() {
+  const std::optional<uint64_t> limit = CgroupMemoryLimit();
+  return limit ? std::clamp<uint64_t>(*limit / 8, 16 << 20, 1 << 30) : 256 << 20;
+}
+
 std::string HostName() {
   char name[256] = {};
   gethostname(name, sizeof(name) - 1);
@@ -387,15 +463,24 @@ ParsedRelayOptions ParseRelayOptions(int argc, const char* const* argv,
   for (const CLI::Option* option : app.get_options())
     o.configured = o.configured || option->count() != 0;
   o.min_free_bytes = *ParseBytes(raw.min_free);
-  o.memory_bytes = *ParseBytes(raw.memory);
-  o.dump_memory_bytes = *ParseBytes(raw.dump_memory);
+  o.memory_bytes = raw.memory.empty() ? DefaultMemory() : *ParseBytes(raw.memory);
+  o.dump_memory_bytes = raw.dump_memory.empty() ? o.memory_bytes / 4 : *ParseBytes(raw.dump_memory);
   o.socket_buffer_bytes = *ParseBytes(raw.socket_buffer);
+  const uint64_t lanes = o.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << o.lanes) - 1;
+  o.own_lanes = (*ParseLanes(raw.own_lanes) & lanes) | 1;
+  o.json_log = raw.log_format == "json";
+  o.admission.window_ns = Nanoseconds(raw.window);
+  o.admission.wait_ns = Nanoseconds(raw.wait);
   o.silent_ns = Nanoseconds(raw.silent);
   o.seal_ns = Nanoseconds(raw.seal);
   if (o.name.empty()) o.name = HostName();
   if (o.store_path.empty()) o.store_path = DefaultStorePath();
   if (o.listen.empty()) o.listen.emplace_back("0.0.0.0:26211");
-  if (const std::string mistake = Contradiction(o); !mistake.empty()) {
+  std::string mistake = Contradiction(o);
+  if (raw.own_lanes != "all" && (*ParseLanes(raw.own_lanes) & ~lanes) != 0)
+    mistake = absl::StrCat("--own-lanes ", raw.own_lanes, ": --lanes says that there are ", o.lanes,
+                           ", 0 to ", o.lanes - 1);
+  if (!mistake.empty()) {
     std::cerr << "dumpcast-relay: " << mistake << "\n";
     return wrong();
   }

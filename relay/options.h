@@ -20,7 +20,8 @@ struct RelayOptions {
   std::string group = "239.192.68.67";  // lane 0; lane i is i higher. "none": no multicast
   std::string group6 = "ff08::4443";
   uint16_t port = 26210;
-  uint32_t lanes = 4;
+  uint32_t lanes = 4;                   // that hosts use
+  uint64_t own_lanes = 0xf;             // mask of those that this relay joins; has lane 0
   std::vector<std::string> interfaces;  // empty: every one that can multicast
   uint64_t socket_buffer_bytes = 64ull << 20;
 
@@ -31,11 +32,15 @@ struct RelayOptions {
   uint64_t memory_bytes = 256ull << 20;
   uint64_t dump_memory_bytes = 64ull << 20;
   uint32_t max_dumps = 256;
+  AdmissionConfig admission;
   TimeNs silent_ns = 15 * kSecond;
   TimeNs seal_ns = 30 * kSecond;
 
   std::string log_level = "info";
+  bool json_log = false;
+  std::string metrics = "0.0.0.0:26212";  // "none": not served
   bool check_config = false;
+  bool describe_metrics = false;
   bool configured = false;  // anything was given at all
 };
 

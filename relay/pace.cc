@@ -3,19 +3,28 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace dumpcast {
 namespace {
 
 constexpr TimeNs kPeriodNs = 200 * kMillisecond;
-constexpr TimeNs kRepeatNs = kSecond;  // a relay silent for longer has no say (WIRE.md, PACE)
+constexpr TimeNs kRepeatNs = kSecond;      // a relay silent for longer has no say (WIRE.md, PACE)
+constexpr uint64_t kBusyBytes = 64 << 10;  // more than heartbeats
+constexpr TimeNs kLeastBusyNs = 10 * kMillisecond;
 constexpr double kFloor = 256 * 1024;  // bytes per second: never told to stop altogether
 constexpr double kOnDrops = 0.7;       // of what came when the sockets dropped
 constexpr double kOnQueue = 0.8;       // of what the store took when its queue was long
 constexpr double kRise = 1.1;          // per period without pressure
+constexpr double kRiseFar = 2;         // of a limit far below the rate that hurt
 constexpr double kForget = 8;          // times the rate that hurt: no limit any more
 
 }  // namespace
+
+void Pace::NoteReceived(TimeNs now, uint64_t bytes) {
+  received_ += bytes;
+  if (busy_ns_ == 0 && received_ >= kBusyBytes) busy_ns_ = now;
+}
 
 bool Pace::Update(TimeNs now, uint64_t pending_store_bytes) {
   if (now < next_ns_) return false;
@@ -23,7 +32,10 @@ bool Pace::Update(TimeNs now, uint64_t pending_store_bytes) {
   const TimeNs period = now - last_ns_;
   const bool usable = last_ns_ != 0 && period < 5 * kPeriodNs;
   last_ns_ = now;
-  const double seconds = static_cast<double>(std::max<TimeNs>(period, 1)) / kSecond;
+  // A dump that began within the period has not had all of it.
+  const TimeNs busy = was_busy_ || busy_ns_ == 0 ? period : std::max(now - busy_ns_, kLeastBusyNs);
+  was_busy_ = std::exchange(busy_ns_, 0) != 0;
+  const double seconds = static_cast<double>(std::max<TimeNs>(busy, 1)) / kSecond;
   const double received = static_cast<double>(received_) / seconds;
   const double stored = static_cast<double>(stored_) / seconds;
   const bool drops = drops_ != 0;
@@ -39,7 +51,7 @@ bool Pace::Update(TimeNs now, uint64_t pending_store_bytes) {
     limit_ = std::max(limit, kFloor);
     if (before == 0) top_ = std::max(received, kFloor);
   } else if (limit_ != 0) {
-    limit_ *= kRise;
+    limit_ *= limit_ < top_ / 2 ? kRiseFar : kRise;
     if (limit_ > top_ * kForget) limit_ = 0;
   }
   const bool changed = std::abs(limit_ - before) > before / 4;

@@ -15,7 +15,7 @@ class Pace {
  public:
   explicit Pace(const EngineConfig& config) : config_(config) {}
 
-  void NoteReceived(uint64_t bytes) { received_ += bytes; }
+  void NoteReceived(TimeNs now, uint64_t bytes);
   void NoteStored(uint64_t bytes) { stored_ += bytes; }
   void NoteSocketDrops(uint64_t datagrams) { drops_ += datagrams; }
 
@@ -32,8 +32,10 @@ class Pace {
   TimeNs last_ns_ = 0;
   TimeNs told_ns_ = 0;
   uint64_t received_ = 0, stored_ = 0, drops_ = 0;  // since last_ns_
-  double limit_ = 0;                                // bytes per second, 0: none
-  double top_ = 0;                                  // rate at which the limit was set
+  TimeNs busy_ns_ = 0;     // when a dump's worth of it had come, 0: not yet
+  bool was_busy_ = false;  // in the period before
+  double limit_ = 0;       // bytes per second, 0: none
+  double top_ = 0;         // rate at which the limit was set
 };
 
 }  // namespace dumpcast

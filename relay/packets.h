@@ -64,6 +64,8 @@ struct StoreOp {
   // kPut.
   BlockKey key;
   std::string encoded;
+  // kSeal: of the crash, zeros when there is none.
+  std::array<uint8_t, DCAST_SIGNATURE_BYTES> signature{};
   // kSeal; of these kCommit has the lanes only.
   bool complete = false;
   std::string reason;
@@ -111,6 +113,7 @@ struct Event {
     kSenderDone,  // END heard, or the sender said that it has ended
     kSenderSilent,
     kCommitted,  // COMMIT sent for the first time for these lanes
+    kAdmission,  // not every memory is wanted: what the host is told, and why
     kSealedComplete,
     kSealedIncomplete,
     kDeclined,     // packets of a deleted or evicted dump

@@ -44,7 +44,8 @@ bool Repair::TakeToken(TimeNs now) {
 }
 
 Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
-                              const Assembler& assembler, bool has_peers, bool sender_there) {
+                              const Class0& class0, const Assembler& assembler, bool has_peers,
+                              bool sender_there) {
   Requests requests;
   ++round_;
   wake_ns_ = kNever;
@@ -69,7 +70,8 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
     }
     if (ask.stage == Stage::kAskedPeers) continue;
     if (ask.stage == Stage::kPeers && !has_peers) ask.stage = Stage::kNak;
-    if (ask.stage == Stage::kNak && !sender_there) {
+    if (ask.stage == Stage::kNak &&
+        !(sender_there && class0.Received(name.block_class, name.number))) {
       if (!has_peers) continue;
       ask.stage = Stage::kPeers;
     }

@@ -13,6 +13,7 @@
 #include "protos/wire/bytes.h"
 #include "protos/wire/dumpcast_wire.h"
 #include "relay/assemble.h"
+#include "relay/class0.h"
 #include "relay/counters.h"
 #include "relay/engine_config.h"
 #include "relay/packets.h"
@@ -29,9 +30,9 @@ class Repair {
     std::vector<std::vector<dcast_nak_entry>> naks;  // one packet each
   };
   // What to ask for now. `missing` is what is due (GapDetector::Missing); blocks that are no
-  // longer in it are forgotten.
-  Requests Step(TimeNs now, const std::vector<BlockName>& missing, const Assembler& assembler,
-                bool has_peers, bool sender_there);
+  // longer in it are forgotten. The sender is asked only for what its answer would bring here.
+  Requests Step(TimeNs now, const std::vector<BlockName>& missing, const Class0& class0,
+                const Assembler& assembler, bool has_peers, bool sender_there);
 
   // The peers have answered the open fetch, with these or without.
   void NoteFetched(TimeNs now, bool more);

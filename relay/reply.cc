@@ -61,6 +61,14 @@ std::string PacePayload(uint32_t kib_s) {
   return BytesOf(pace);
 }
 
+std::string AdmitPayload(dcast_verdict verdict, TimeNs wait_ns) {
+  dcast_admit admit{};
+  admit.verdict = dcast_to_le32(verdict);
+  admit.wait_ms = dcast_to_le32(static_cast<uint32_t>(
+      std::min<TimeNs>((wait_ns + kMillisecond - 1) / kMillisecond, 0xffffffffu)));
+  return BytesOf(admit);
+}
+
 std::string CommitPayload(uint64_t lane_mask, uint64_t blocks) {
   dcast_commit commit{};
   commit.lane_mask = dcast_to_le64(lane_mask);

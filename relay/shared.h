@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "relay/admission.h"
 #include "relay/assemble.h"
 #include "relay/counters.h"
 #include "relay/engine_config.h"
@@ -26,6 +27,7 @@ struct Shared {
         budget(c.total_memory_bytes, c.dump_memory_bytes),
         store(config),
         pace(config),
+        admission(c.admission),
         next_seq(c.first_seq),
         has_peers(c.has_peers) {}
   Shared(const Shared&) = delete;
@@ -47,6 +49,7 @@ struct Shared {
   AssemblyBudget budget;
   StoreQueue store;
   Pace pace;
+  Admission admission;
   uint64_t next_seq;
   bool has_peers;
   std::vector<Address> peers;

@@ -137,7 +137,8 @@ absl::StatusOr<std::unique_ptr<Udp>> Udp::Open(const UdpOptions& options) {
   udp->stop_fd_ = eventfd(0, EFD_CLOEXEC);
   const bool v4 = options.group != "none";
   const bool v6 = options.group6 != "none";
-  for (uint32_t lane = 0; lane < options.lanes; ++lane) {
+  for (uint32_t lane = 0; lane < 64; ++lane) {
+    if ((options.lanes >> lane & 1) == 0) continue;
     std::vector<Socket> sockets;
     for (const int family : {AF_INET, AF_INET6}) {
       if (!(family == AF_INET ? v4 : v6)) continue;
@@ -219,6 +220,11 @@ std::vector<std::string> Udp::JoinInterfaces() {
     fresh.push_back(name);
   }
   return fresh;
+}
+
+bool Udp::joined() const {
+  const std::lock_guard<std::mutex> lock(joined_mu_);
+  return !joined_.empty() || receivers_.size() == 1;
 }
 
 void Udp::Run(size_t receiver, const OnBatch& on_batch) {

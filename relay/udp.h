@@ -23,7 +23,7 @@ struct UdpOptions {
   std::string group;   // IPv4, or "none"
   std::string group6;  // IPv6, or "none"
   uint16_t port = 0;
-  uint32_t lanes = 1;
+  uint64_t lanes = 1;                   // mask
   std::vector<std::string> interfaces;  // empty: every one that can multicast
   uint64_t buffer_bytes = 0;
 };
@@ -47,6 +47,8 @@ class Udp {
 
   // Joins the groups on interfaces that came up since. Returns the names newly joined.
   std::vector<std::string> JoinInterfaces();
+  // Whether any interface has joined; true when there are no groups to join.
+  bool joined() const;
   // Datagrams that the kernel has dropped since the last call, all sockets.
   uint64_t TakeDrops() { return drops_.exchange(0); }
   // Replies that could not be sent.
@@ -72,7 +74,7 @@ class Udp {
   std::vector<std::vector<Socket>> receivers_;
   int send4_ = -1, send6_ = -1;
   int stop_fd_ = -1;
-  std::mutex joined_mu_;
+  mutable std::mutex joined_mu_;
   std::set<unsigned> joined_;
   std::atomic<uint64_t> drops_{0};
   std::atomic<uint64_t> send_errors_{0};

@@ -46,7 +46,7 @@ struct Verified {
 class Verifier {
  public:
   // Remembers the keys of at most this many hosts, only after a MAC was right.
-  static constexpr size_t kMaxCachedHosts = 4096;
+  static constexpr size_t kMaxCachedHosts = 16384;
 
   explicit Verifier(KeyLookup keys);
   ~Verifier();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/writer.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
@@ -75,6 +76,8 @@ absl::Status Writer::Seal(const StoreOp& op) {
     deleted = record->deleted();
     if (deleted) return false;
     record->set_committed_lanes(record->committed_lanes() | op.committed_lanes);
+    if (op.signature != decltype(op.signature){})
+      record->set_signature(op.signature.data(), op.signature.size());
     // What replication has sealed complete meanwhile stays complete.
     if (op.kind == StoreOp::Kind::kSeal && (op.complete || !record->complete())) {
       record->set_seal_unix_ns(now_unix_ns_());
@@ -104,7 +107,7 @@ absl::Status Writer::PutHost(const StoreOp& op) {
 }
 
 absl::Status RestoreRecord(const Store& store, const v1::DumpRecord& record, TimeNs now,
-                           Engine* engine) {
+                           int64_t now_unix_ns, Engine* engine) {
   RestoredDump dump;
   dump.key = KeyOf(record);
   dump.key_epoch = static_cast<uint16_t>(record.key_epoch());
@@ -114,6 +117,10 @@ absl::Status RestoreRecord(const Store& store, const v1::DumpRecord& record, Tim
   dump.live = record.live();
   dump.test = record.test();
   dump.committed_lanes = record.committed_lanes();
+  if (record.signature().size() == dump.signature.size())
+    std::copy(record.signature().begin(), record.signature().end(), dump.signature.begin());
+  // A clock that was set back makes it new.
+  dump.age_ns = static_cast<TimeNs>(std::max<int64_t>(now_unix_ns - record.receive_unix_ns(), 0));
   engine->RestoreDump(now, dump);
   if (dump.declined || (dump.sealed && dump.complete)) return absl::OkStatus();
   for (uint8_t c = 0; c < DCAST_CLASSES; ++c) {
@@ -128,7 +135,7 @@ absl::Status RestoreRecord(const Store& store, const v1::DumpRecord& record, Tim
   return absl::OkStatus();
 }
 
-absl::Status RestoreFromStore(const Store& store, TimeNs now, Engine* engine) {
+absl::Status RestoreFromStore(const Store& store, TimeNs now, int64_t now_unix_ns, Engine* engine) {
   for (const v1::HostRecord& record : store.ListHosts()) {
     const absl::StatusOr<Id16> host_id = Id16FromBytes(record.host_id());
     const absl::StatusOr<Id16> boot_id = Id16FromBytes(record.boot_id());
@@ -140,7 +147,7 @@ absl::Status RestoreFromStore(const Store& store, TimeNs now, Engine* engine) {
     engine->RestoreHost(host);
   }
   for (const v1::DumpRecord& record : store.ListDumps()) {
-    absl::Status status = RestoreRecord(store, record, now, engine);
+    absl::Status status = RestoreRecord(store, record, now, now_unix_ns, engine);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

@@ -36,8 +36,8 @@ class Writer {
 
 // Tells the engine what the store holds of one dump; of all, before the engine sees a packet.
 absl::Status RestoreRecord(const Store& store, const v1::DumpRecord& record, TimeNs now,
-                           Engine* engine);
-absl::Status RestoreFromStore(const Store& store, TimeNs now, Engine* engine);
+                           int64_t now_unix_ns, Engine* engine);
+absl::Status RestoreFromStore(const Store& store, TimeNs now, int64_t now_unix_ns, Engine* engine);
 
 }  // namespace dumpcast
 

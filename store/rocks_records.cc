@@ -29,7 +29,7 @@ constexpr uint64_t kReserveBytes = 16ull << 20;
 // when a merge that leaves nothing finds no room for as much as an empty table.
 constexpr uint64_t kMergeReserveBytes = 8ull << 20;
 constexpr std::chrono::seconds kCheckEvery{1};
-constexpr absl::Duration kReclaimEvery = absl::Seconds(1);
+constexpr std::chrono::seconds kReclaimEvery(1);
 constexpr std::chrono::seconds kResumeEvery{5};
 
 rocksdb::Slice ToSlice(std::string_view bytes) {
@@ -160,8 +160,9 @@ absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
   // Writing may have failed before, and go on now.
   RefreshHealth(/*force=*/true);
   if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
-  absl::MutexLock lock(&reclaim_mu_);
+  const std::lock_guard<std::mutex> lock(reclaim_mu_);
   reclaim_.push_back({dump, db_->GetLatestSequenceNumber()});
+  reclaim_cv_.notify_one();
   return absl::OkStatus();
 }
 
@@ -193,20 +194,16 @@ void RocksStore::RunReclaimer() {
   for (;;) {
     Deleted deleted;
     {
-      absl::MutexLock lock(&reclaim_mu_);
-      reclaim_mu_.Await(absl::Condition(
-          +[](RocksStore* self) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-            return self->stopping_ || !self->reclaim_.empty();
-          },
-          this));
+      std::unique_lock<std::mutex> lock(reclaim_mu_);
+      reclaim_cv_.wait(lock, [this] { return stopping_ || !reclaim_.empty(); });
       if (stopping_) return;
       deleted = reclaim_.front();
       reclaim_.pop_front();
     }
     for (rocksdb::ColumnFamilyHandle* family : {blocks_, index_}) {
       while (!Reclaim(deleted, family)) {
-        absl::MutexLock lock(&reclaim_mu_);
-        if (reclaim_mu_.AwaitWithTimeout(absl::Condition(&stopping_), kReclaimEvery)) return;
+        std::unique_lock<std::mutex> lock(reclaim_mu_);
+        if (reclaim_cv_.wait_for(lock, kReclaimEvery, [this] { return stopping_; })) return;
       }
     }
   }

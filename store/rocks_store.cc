@@ -70,8 +70,9 @@ absl::StatusOr<std::unique_ptr<RocksStore>> RocksStore::Open(const StoreOptions&
 
 RocksStore::~RocksStore() {
   {
-    absl::MutexLock lock(&reclaim_mu_);
+    const std::lock_guard<std::mutex> lock(reclaim_mu_);
     stopping_ = true;
+    reclaim_cv_.notify_one();
   }
   if (db_ == nullptr) return;
   // A clean end loses nothing; nothing was promised of it should the disk have failed.

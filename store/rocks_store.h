@@ -7,8 +7,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -152,9 +154,11 @@ class RocksStore final : public Store {
   std::atomic<uint64_t> unflushed_bytes_{0};         // encoded bytes of pending_
 
   // Deleted dumps whose space is to be given back, by a thread of their own.
-  absl::Mutex reclaim_mu_;
-  std::deque<Deleted> reclaim_ ABSL_GUARDED_BY(reclaim_mu_);
-  bool stopping_ ABSL_GUARDED_BY(reclaim_mu_) = false;
+  // Abseil's timed waits go by the wall clock, which may be set back.
+  std::mutex reclaim_mu_;
+  std::condition_variable reclaim_cv_;
+  std::deque<Deleted> reclaim_;  // under reclaim_mu_
+  bool stopping_ = false;        // under reclaim_mu_
   std::thread reclaimer_;
 };
 

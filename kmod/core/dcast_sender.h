@@ -245,6 +245,8 @@ int dcast_sender_unanswered(const struct dcast_sender *s);
 /* True when every lane has the commits wanted. */
 int dcast_sender_committed(const struct dcast_sender *s);
 const struct dcast_stats *dcast_sender_stats(const struct dcast_sender *s);
+/* What the relays' answers come to: what is sent, and with WAIT for how long nothing is, ns. */
+enum dcast_verdict dcast_sender_verdict(const struct dcast_sender *s, __u64 now_ns, __u64 *wait_ns);
 /* Blocks done and in all of the present pass; total is 0 until the first pass knows it. */
 void dcast_sender_progress(const struct dcast_sender *s, __u64 *done, __u64 *total);
 /* i-th relay known, or NULL. */

@@ -129,6 +129,14 @@ int dcast_sender_committed(const struct dcast_sender *s)
 	return 1;
 }
 
+enum dcast_verdict dcast_sender_verdict(const struct dcast_sender *s, __u64 now_ns, __u64 *wait_ns)
+{
+	*wait_ns = s->verdict == DCAST_ADMIT_WAIT && s->verdict_ns > now_ns ?
+			   s->verdict_ns - now_ns :
+			   0;
+	return (enum dcast_verdict)s->verdict;
+}
+
 /*
  * The most generous answer wins and silence says nothing: FULL when any relay says so, when
  * a WAIT has expired, or when none has answered; WAIT until the first WAIT expires;

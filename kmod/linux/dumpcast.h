@@ -258,6 +258,7 @@ struct dcast_host {
 	struct pt_regs regs;
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns, unanswered_ns;
+	enum dcast_verdict told_verdict; /* on the console; FULL needs no words at first */
 	bool may_receive, may_wake, zones_usable;
 	bool may_reenter;	/* poll functions that a processor was stopped in; see rx.c */
 	bool receive_last;	/* an allocator is what faulted */

@@ -93,6 +93,24 @@ static void dcast_talk(struct dcast_host *host, u64 now)
 			 done ? ms * (total - min(done, total)) / done / MSEC_PER_SEC : 0);
 }
 
+/* Says what the relays say, when it is something else than before. */
+static void dcast_tell_verdict(struct dcast_host *host, u64 now)
+{
+	u64 wait_ns;
+	enum dcast_verdict verdict = dcast_sender_verdict(&host->panic->sender, now, &wait_ns);
+
+	if (verdict == host->told_verdict)
+		return;
+	host->told_verdict = verdict;
+	if (verdict == DCAST_ADMIT_WAIT)
+		pr_emerg("relays: too many dumps at once; memory waits, %llu s at most\n",
+			 DIV_ROUND_UP_ULL(wait_ns, NSEC_PER_SEC));
+	else if (verdict == DCAST_ADMIT_LOG_ONLY)
+		pr_emerg("relays: they have enough of this crash; only the log is sent\n");
+	else
+		pr_emerg("relays: memory is sent now\n");
+}
+
 static void dcast_poll_all(struct dcast_host *host)
 {
 	unsigned int i;
@@ -179,6 +197,7 @@ static int dcast_dump_begin(struct dcast_host *host)
 
 	host->started_ns = dcast_now_ns();
 	host->talked_ns = host->started_ns;
+	host->told_verdict = DCAST_ADMIT_FULL;
 	run->log = host->log;
 	run->log_len = dcast_log_capture(host->log, DCAST_LOG_BYTES);
 	run->map = host->map;
@@ -287,6 +306,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		dcast_poll_all(host);
 		touch_nmi_watchdog();
 		dcast_watchdogs_feed(host, now);
+		dcast_tell_verdict(host, now);
 		if (now - host->talked_ns >= DCAST_TALK_NS)
 			dcast_talk(host, now);
 		if (!sent)

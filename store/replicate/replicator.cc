@@ -53,6 +53,7 @@ void Replicator::Stop() {
     stopping_ = true;
     left.swap(fetches_);
   }
+  Trigger();
   calls_.CancelAll();
   for (Fetch& fetch : left) fetch.done(FetchResult());
   for (std::thread& thread : threads_) thread.join();
@@ -60,23 +61,26 @@ void Replicator::Stop() {
 }
 
 void Replicator::Trigger() {
-  absl::MutexLock lock(&mu_);
-  triggered_ = true;
+  const std::lock_guard<std::mutex> lock(wake_mu_);
+  wake_ = true;
+  wake_cv_.notify_one();
 }
 
-void Replicator::Log(const std::string& line) const {
-  if (options_.log) options_.log(line);
+void Replicator::Log(const DumpKey& about, const std::string& line) const {
+  if (options_.log) options_.log(about, line);
 }
 
 void Replicator::RoundLoop() {
   for (;;) {
     // What a peer fails with is logged there; the next round tries again.
     RunOnce().IgnoreError();
+    {
+      std::unique_lock<std::mutex> lock(wake_mu_);
+      wake_cv_.wait_for(lock, absl::ToChronoNanoseconds(options_.period), [this] { return wake_; });
+      wake_ = false;
+    }
     absl::MutexLock lock(&mu_);
-    const auto due = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || triggered_; };
-    mu_.AwaitWithTimeout(absl::Condition(&due), options_.period);
     if (stopping_) return;
-    triggered_ = false;
   }
 }
 
@@ -107,7 +111,7 @@ absl::Status Replicator::RunOnce() {
     if (calls_.cancelled()) return absl::CancelledError("the replicator is stopping");
     absl::Status s = RunWith(*peer);
     if (s.ok()) continue;
-    Log(absl::StrCat("peer ", peer->target(), ": ", s.ToString()));
+    Log({}, absl::StrCat("peer ", peer->target(), ": ", s.ToString()));
     first_error.Update(s);
     absl::MutexLock lock(&mu_);
     stats_.peer_failures++;
@@ -203,7 +207,7 @@ absl::Status Replicator::MergeDump(const Peer& peer, const v1::DumpSummary& thei
   if (theirs.deleted()) {
     absl::Status s = options_.store->DeleteDump(dump, options_.now_unix_ns());
     if (s.ok()) {
-      Log(absl::StrCat(dump.ResourceName(), ": deleted, as on ", peer.target()));
+      Log(dump, absl::StrCat("deleted, as on ", peer.target()));
       if (options_.on_delete) options_.on_delete(dump);
     }
     return s;
@@ -267,8 +271,8 @@ bool Replicator::Verified(const DumpKey& dump, uint32_t key_epoch, const BlockKe
   }
   // One line for the first of a thousand is enough.
   if (first) {
-    Log(absl::StrCat(dump.ResourceName(), ": refused block ", key.block_class, "/", key.number,
-                     " from a peer: ", s.ToString()));
+    Log(dump, absl::StrCat("refused block ", key.block_class, "/", key.number,
+                           " from a peer: ", s.ToString()));
   }
   return false;
 }
@@ -414,8 +418,8 @@ absl::Status Replicator::SealIfDone(const DumpKey& dump, bool peer_sealed) {
   });
   if (!s.ok()) return s;
   if (sealed) {
-    Log(absl::StrCat(dump.ResourceName(), ": sealed ", complete ? "complete" : "incomplete",
-                     " after replication, ", held, " of ", expected, " blocks"));
+    Log(dump, absl::StrCat("sealed ", complete ? "complete" : "incomplete", " after replication, ",
+                           held, " of ", expected, " blocks"));
     if (options_.on_seal) options_.on_seal(dump, complete);
   }
   return absl::OkStatus();

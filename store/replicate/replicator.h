@@ -6,11 +6,13 @@
 #ifndef DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 #define DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -59,8 +61,9 @@ struct ReplicatorOptions {
   std::function<void(const DumpKey&, const std::vector<FetchedBlock>&)> on_blocks;
   std::function<void(const DumpKey&)> on_delete;
   std::function<void(const DumpKey&, bool complete)> on_seal;
-  std::function<void(const std::string& line)> log;  // what a person may want to read
-  std::function<int64_t()> now_unix_ns;              // default: the system's clock
+  // What a person may want to read; ids are zero when it is about no dump.
+  std::function<void(const DumpKey& about, const std::string& line)> log;
+  std::function<int64_t()> now_unix_ns;  // default: the system's clock
   // Between two rounds; infinite: only Trigger() starts one.
   absl::Duration period = absl::Seconds(10);
   absl::Duration rpc_timeout = absl::Seconds(30);
@@ -130,17 +133,20 @@ class Replicator final : public HolderSource {
   FetchResult RunFetch(const Fetch& fetch);
   void NoteHolder(const DumpKey& dump, const v1::GetInventoryResponse& peer,
                   const v1::DumpSummary& summary);
-  void Log(const std::string& line) const;
+  void Log(const DumpKey& about, const std::string& line) const;
   void RoundLoop();
   void FetchLoop();
 
   const ReplicatorOptions options_;
   CallRegistry calls_;
   absl::Mutex round_mu_;  // one round at a time
+  // Between rounds. Abseil's timed waits go by the wall clock, which may be set back.
+  std::mutex wake_mu_;
+  std::condition_variable wake_cv_;
+  bool wake_ = false;  // under wake_mu_
 
   mutable absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  bool triggered_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Fetch> fetches_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::shared_ptr<Peer>> peers_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> self_targets_ ABSL_GUARDED_BY(mu_);

@@ -184,6 +184,13 @@ absl::StatusOr<v1::Dump> Catalog::Describe(const v1::DumpRecord& record) {
   return out;
 }
 
+v1::HostState StateOf(const v1::HostRecord& record, int64_t now_unix_ns) {
+  if (record.disarmed()) return v1::HOST_STATE_DISARMED;
+  const int64_t silent_after = int64_t{3} * record.interval_ms() * 1'000'000;
+  return now_unix_ns - record.heard_unix_ns() > silent_after ? v1::HOST_STATE_LOST
+                                                             : v1::HOST_STATE_ARMED;
+}
+
 v1::Host Catalog::Describe(const v1::HostRecord& record, const v1::DumpRecord* newest_dump) const {
   v1::Host host;
   const std::string id = HexId(record.host_id());
@@ -195,11 +202,7 @@ v1::Host Catalog::Describe(const v1::HostRecord& record, const v1::DumpRecord* n
   host.set_memory_bytes(record.memory_bytes());
   host.set_paths(record.paths());
   SetTime(record.heard_unix_ns(), host.mutable_last_heard_time());
-  const int64_t silent_after = int64_t{3} * record.interval_ms() * 1'000'000;
-  const bool silent = options_.now_unix_ns() - record.heard_unix_ns() > silent_after;
-  host.set_state(record.disarmed() ? v1::HOST_STATE_DISARMED
-                 : silent          ? v1::HOST_STATE_LOST
-                                   : v1::HOST_STATE_ARMED);
+  host.set_state(StateOf(record, options_.now_unix_ns()));
   if (const absl::StatusOr<Id16> key = Id16FromBytes(record.host_id());
       key.ok() && options_.receive_status != nullptr) {
     host.set_paths_heard(options_.receive_status->PathsHeard(*key));

@@ -21,6 +21,10 @@
 
 namespace dumpcast {
 
+// What its last ANNOUNCE leaves a host in: armed, disarmed, or lost when three heartbeats have
+// failed to come. One that dumps is not told apart.
+v1::HostState StateOf(const v1::HostRecord& record, int64_t now_unix_ns);
+
 struct CatalogOptions {
   Store* store = nullptr;
   const ReceiveStatusSource* receive_status = nullptr;  // may be null

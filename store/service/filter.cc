@@ -40,11 +40,12 @@ bool CompareNumbers(int64_t have, int64_t want, bool less, bool greater, bool eq
 
 absl::Status DumpFilter::Compile(std::string_view field, std::string_view op, std::string value,
                                  size_t field_at, size_t at, Condition* condition) {
-  static constexpr std::array<std::pair<std::string_view, Field>, 7> kFields = {{
+  static constexpr std::array<std::pair<std::string_view, Field>, 8> kFields = {{
       {"state", Field::kState},
       {"hostname", Field::kHostname},
       {"host_id", Field::kHostId},
       {"kernel_release", Field::kRelease},
+      {"signature", Field::kSignature},
       {"live", Field::kLive},
       {"test", Field::kTest},
       {"crash_time", Field::kCrashTime},
@@ -58,7 +59,8 @@ absl::Status DumpFilter::Compile(std::string_view field, std::string_view op, st
   }
   if (!known) {
     return Wrong(field_at,
-                 "a field (state, hostname, host_id, kernel_release, live, test, crash_time)",
+                 "a field (state, hostname, host_id, kernel_release, signature, live, test, "
+                 "crash_time)",
                  field);
   }
   condition->op = op == "="    ? Op::kEqual
@@ -98,6 +100,7 @@ absl::Status DumpFilter::Compile(std::string_view field, std::string_view op, st
       return absl::OkStatus();
     }
     case Field::kHostId:
+    case Field::kSignature:
       value = absl::AsciiStrToLower(value);
       break;
     case Field::kHostname:
@@ -201,6 +204,9 @@ bool DumpFilter::Matches(const v1::Dump& dump) const {
         break;
       case Field::kRelease:
         matches = text(dump.kernel_release());
+        break;
+      case Field::kSignature:
+        matches = text(dump.signature());
         break;
       case Field::kLive:
         matches = number(dump.live() ? 1 : 0);

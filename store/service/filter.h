@@ -25,7 +25,7 @@ class DumpFilter {
   bool Matches(const v1::Dump& dump) const;
 
  private:
-  enum class Field { kState, kHostname, kHostId, kRelease, kLive, kTest, kCrashTime };
+  enum class Field { kState, kHostname, kHostId, kRelease, kSignature, kLive, kTest, kCrashTime };
   enum class Op { kEqual, kNotEqual, kLess, kGreater };
   struct Condition {
     Field field = Field::kState;

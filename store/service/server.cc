@@ -22,6 +22,7 @@ namespace dumpcast {
 namespace {
 
 constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int kMinPingMs = 5'000;  // of peers, see relay/node.cc
 
 absl::StatusOr<std::string> ReadPem(const std::string& what, const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -85,6 +86,7 @@ class GrpcServer final : public ApiServer {
     }
     // Two relays on one port would share the calls between them.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingMs);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
     builder.RegisterService(&dumps_);
@@ -98,6 +100,10 @@ class GrpcServer final : public ApiServer {
                          ": is another relay running there, and is the address this machine's?"));
       }
     }
+    for (const char* service : {v1::Dumps::service_full_name(), v1::Hosts::service_full_name(),
+                                v1::Replication::service_full_name()}) {
+      server_->GetHealthCheckService()->SetServingStatus(service, true);
+    }
     return absl::OkStatus();
   }
 
@@ -108,6 +114,12 @@ class GrpcServer final : public ApiServer {
   void SetServing(bool serving) override {
     if (server_ != nullptr && server_->GetHealthCheckService() != nullptr) {
       server_->GetHealthCheckService()->SetServingStatus(serving);
+    }
+  }
+
+  void SetReceiving(bool receiving) override {
+    if (server_ != nullptr && server_->GetHealthCheckService() != nullptr) {
+      server_->GetHealthCheckService()->SetServingStatus("", receiving);
     }
   }
 

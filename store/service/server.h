@@ -46,6 +46,9 @@ class ApiServer {
   virtual void ForgetViews() = 0;
   // Reports NOT_SERVING to health checks, so that no new work comes.
   virtual void SetServing(bool serving) = 0;
+  // Health of the relay as a whole, service "": whether it can receive dumps. Those that it has can
+  // be read meanwhile, and service "dumpcast.v1.Dumps" says so.
+  virtual void SetReceiving(bool receiving) = 0;
   // Lets calls under way end for at most `grace_ms`, then cuts them off. Idempotent; the destructor
   // does it with no grace.
   virtual void Shutdown(int grace_ms) = 0;

@@ -303,7 +303,7 @@ class World {
       case 0:
         return engine_.Decline(now_, Dump());
       case 1:
-        return engine_.SealedByReplication(now_, Dump());
+        return engine_.SealedByReplication(Dump());
       case 2: {
         const DumpKey dump = Dump();
         return engine_.BlocksReplicated(now_, dump, Blocks());

@@ -25,6 +25,7 @@ SCHEMA = [
     ("more lanes than the format has", {"relay": {"lanes": 65}}, r"relay\.lanes.*64"),
     ("IPv6 address that is no group", {"relay": {"group6": "fe80::1"}}, r"relay\.group6"),
     ("log level of another program", {"relay": {"logLevel": "verbose"}}, r"relay\.logLevel"),
+    ("log format of another program", {"relay": {"logFormat": "logfmt"}}, r"relay\.logFormat"),
     ("memory in the units of Kubernetes", {"relay": {"memory": "256Mi"}}, r"relay\.memory"),
     ("anti-affinity by another name", {"relay": {"antiAffinity": "required"}},
      r"relay\.antiAffinity"),

@@ -127,12 +127,13 @@ def test_storage_class_default_none_or_named(given, rendered):
 
 
 def test_probes_ask_the_grpc_port():
-    objects = chart.render({"relay": {"ports": {"grpc": 7001, "udp": 7002}}})
+    objects = chart.render({"relay": {"ports": {"grpc": 7001, "udp": 7002, "metrics": 7003}}})
     container = objects.pod("StatefulSet")["containers"][0]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["grpc"]["port"] == 7001
+        # Not the health of the whole: a relay whose disk is full can be read.
+        assert container[probe]["grpc"] == {"port": 7001, "service": "dumpcast.v1.Dumps"}
     assert all(peer.endswith(":7001") for peer in peers_of(objects))
-    assert {port["containerPort"] for port in container["ports"]} == {7001, 7002}
+    assert {port["containerPort"] for port in container["ports"]} == {7001, 7002, 7003}
 
 
 def test_key_is_mounted_for_its_owner_alone():
@@ -201,11 +202,12 @@ def test_a_changed_configuration_restarts_relays():
 
 def test_network_policy_lets_in_peers_hosts_and_clients_by_port():
     objects = chart.render({"networkPolicy": {"enabled": True, "hostCIDRs": ["10.0.0.0/8"]}})
-    peers, hosts, clients = objects.one("NetworkPolicy")["spec"]["ingress"]
+    peers, hosts, clients, scrapers = objects.one("NetworkPolicy")["spec"]["ingress"]
     assert {port["port"] for port in peers["ports"]} == {26210, 26211}
     assert [(port["port"], port["protocol"]) for port in hosts["ports"]] == [(26210, "UDP")]
     assert hosts["from"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
     assert [(port["port"], port["protocol"]) for port in clients["ports"]] == [(26211, "TCP")]
+    assert [(port["port"], port["protocol"]) for port in scrapers["ports"]] == [(26212, "TCP")]
     assert not chart.render().of("NetworkPolicy")
 
 

@@ -10,8 +10,12 @@ group = {{ $relay.group | quote }}
 group6 = {{ $relay.group6 | quote }}
 port = {{ $relay.ports.udp }}
 lanes = {{ $relay.lanes }}
-memory = {{ $relay.memory | quote }}
+metrics = {{ printf "0.0.0.0:%d" (int $relay.ports.metrics) | quote }}
+{{- with $relay.memory }}
+memory = {{ . | quote }}
+{{- end }}
 log-level = {{ $relay.logLevel | quote }}
+log-format = {{ $relay.logFormat | quote }}
 {{- with $relay.interfaces }}
 interface = {{ toJson . }}
 {{- end }}

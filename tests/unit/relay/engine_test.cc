@@ -220,7 +220,7 @@ TEST(EngineTest, ADumpThatPeersCompletedIsCommittedToItsHost) {
   record.key_epoch = SenderDouble::kEpoch;
   record.sealed = record.complete = true;
   d.engine.RestoreDump(d.now, record);
-  d.engine.SealedByReplication(d.now, record.key);
+  d.engine.SealedByReplication(record.key);
   d.Receive(d.sender.End());
   d.Run(100 * kMillisecond);
   ASSERT_GE(d.Replies(DCAST_COMMIT), 1u);
@@ -277,7 +277,7 @@ TEST(EngineTest, SealThatReplicationOvertookSaysNothing) {
       }
     }
   }
-  d.engine.SealedByReplication(d.now, SenderDouble::Dump());
+  d.engine.SealedByReplication(SenderDouble::Dump());
   d.engine.StoreDone(d.now, seal[0].id, absl::OkStatus());
   d.Run(kSecond);
   EXPECT_TRUE(d.View().complete);
@@ -427,6 +427,89 @@ TEST(EngineTest, PeersAreAskedFirstAndTheirBlocksChecked) {
   EXPECT_GE(d.Replies(DCAST_NAK), 1u) << "then the sender";
 }
 
+// ---- lanes ----
+
+std::vector<uint64_t> NakNumbers(const std::vector<Reply>& replies) {
+  std::vector<uint64_t> numbers;
+  for (const Reply& reply : replies) {
+    dcast_hdr hdr;
+    std::memcpy(&hdr, reply.payload.data(), sizeof(hdr));
+    if (hdr.type != DCAST_NAK) continue;
+    dcast_nak nak;
+    std::memcpy(&nak, reply.payload.data() + sizeof(hdr), sizeof(nak));
+    for (uint32_t i = 0; i < dcast_le32(nak.entries); ++i) {
+      dcast_nak_entry entry;
+      std::memcpy(&entry, reply.payload.data() + sizeof(hdr) + sizeof(nak) + i * sizeof(entry),
+                  sizeof(entry));
+      for (uint32_t n = 0; n < dcast_le32(entry.count); ++n)
+        numbers.push_back(dcast_le64(entry.number) + n);
+    }
+  }
+  return numbers;
+}
+
+TEST(EngineTest, BlocksOfOtherLanesComeFromPeersAlone) {
+  EngineConfig config = EngineDouble::Config();
+  config.lane_mask = 0b01;
+  config.has_peers = true;
+  EngineDouble d(config);
+  d.sender.lanes = 2;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(d.sender.Class0(6));
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Receive(d.sender.Symbols(1, 2, SenderDouble::Page(2)));
+  d.Receive(d.sender.End());
+  const auto run = [&d] {
+    d.Run(200 * kMillisecond);
+    for (const PeerFetch& fetch : std::exchange(d.fetches, {}))
+      d.engine.PeerFetched(d.now, fetch.id, {});
+  };
+  for (int i = 0; i < 10; ++i) {
+    d.Receive(d.sender.End());
+    run();
+  }
+  const std::vector<uint64_t> asked = NakNumbers(d.replies);
+  ASSERT_FALSE(asked.empty());
+  for (const uint64_t number : asked) EXPECT_EQ(number, 4u) << "its lane is received here";
+  EXPECT_EQ(d.View().committed_lanes, 0u);
+
+  d.Receive(d.sender.Symbols(1, 4, SenderDouble::Page(4)));
+  d.Run(kSecond);
+  EXPECT_EQ(d.View().committed_lanes, 0b01u) << "the lane is whole, the dump is not";
+  EXPECT_FALSE(d.View().sealed);
+  ASSERT_FALSE(d.fetches.empty());
+  PeerResult result;
+  result.peers_asked = 1;
+  for (const uint64_t number : {1, 3, 5}) {
+    const std::string page = SenderDouble::Page(number);
+    result.blocks.push_back({{1, number, SenderDouble::Digest(1, number, page)}, page});
+  }
+  d.engine.PeerFetched(d.now, d.fetches.back().id, result);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+  EXPECT_EQ(d.View().committed_lanes, 0b11u);
+}
+
+TEST(EngineTest, ALaneThatUnicastBringsIsReceived) {
+  EngineConfig config = EngineDouble::Config();
+  config.lane_mask = 0b01;
+  EngineDouble d(config);
+  d.sender.lanes = 2;
+  d.Receive(d.sender.Class0(4));
+  d.sender.lane = 1;
+  d.Receive(d.sender.Symbols(1, 1, SenderDouble::Page(1)));
+  d.sender.lane = 0;
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Receive(d.sender.Symbols(1, 2, SenderDouble::Page(2)));
+  for (int i = 0; i < 10; ++i) {
+    d.Receive(d.sender.End());
+    d.Run(200 * kMillisecond);
+  }
+  const std::vector<uint64_t> asked = NakNumbers(d.replies);
+  ASSERT_FALSE(asked.empty());
+  for (const uint64_t number : asked) EXPECT_EQ(number, 3u);
+}
+
 TEST(EngineTest, CopiesOfNaksGoToPeers) {
   EngineDouble d;
   Address peer;
@@ -451,6 +534,117 @@ TEST(EngineTest, HelloAnswersAnArmedHost) {
   EXPECT_TRUE(d.engine.ListDumps().empty()) << "armed is no dump";
   EXPECT_EQ(d.engine.PathsHeard(d.now, SenderDouble::Dump().host_id), 1u);
   EXPECT_EQ(d.Ops(StoreOp::Kind::kHost), 1u);
+}
+
+// What a host was told last, DCAST_ADMIT_FULL when nothing.
+dcast_admit Told(const EngineDouble& d, uint8_t dump) {
+  dcast_admit admit{};
+  for (const Reply& reply : d.replies) {
+    dcast_hdr hdr;
+    std::memcpy(&hdr, reply.payload.data(), sizeof(hdr));
+    if (hdr.type == DCAST_ADMIT && hdr.dump_id[0] == dump)
+      std::memcpy(&admit, reply.payload.data() + sizeof(hdr), sizeof(admit));
+  }
+  return admit;
+}
+
+// META of a dump whose crash has this signature.
+void BeginDump(EngineDouble& d, uint8_t dump, uint8_t signature) {
+  d.sender.dump = dump;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4, signature)[0]));
+  d.Run(50 * kMillisecond);
+}
+
+TEST(EngineTest, HostsAreToldWhatThePolicyIs) {
+  EngineConfig config = EngineDouble::Config();
+  config.admission = {.full_dumps = 1, .concurrent = 1, .wait_ns = 20 * kSecond};
+  EngineDouble d(config);
+  BeginDump(d, 1, 7);
+  EXPECT_GE(d.Replies(DCAST_ADMIT), 1u) << "a yes is said, since others may say no";
+  BeginDump(d, 2, 7);
+  EXPECT_EQ(Told(d, 2).verdict, dcast_to_le32(DCAST_ADMIT_LOG_ONLY));
+  BeginDump(d, 3, 8);
+  EXPECT_EQ(Told(d, 3).verdict, dcast_to_le32(DCAST_ADMIT_WAIT));
+  EXPECT_NEAR(dcast_le32(Told(d, 3).wait_ms), 20000, 100);
+  EXPECT_EQ(d.Events(Event::Kind::kAdmission), 2u);
+  // The first falls silent: its place is free.
+  for (int i = 0; i < 30; ++i) {
+    d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+    d.Run(100 * kMillisecond);
+  }
+  EXPECT_EQ(Told(d, 3).verdict, dcast_to_le32(DCAST_ADMIT_FULL));
+}
+
+TEST(EngineTest, LiveDumpsAreNotAskedAbout) {
+  EngineConfig config = EngineDouble::Config();
+  config.admission = {.full_dumps = 1};
+  EngineDouble d(config);
+  BeginDump(d, 1, 7);
+  d.sender.dump = 2;
+  for (const std::string& packet :
+       d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4, 7)[0], DCAST_F_LIVE))
+    d.Receive(packet);
+  d.Run(kSecond);
+  EXPECT_EQ(Told(d, 2).verdict, dcast_to_le32(DCAST_ADMIT_FULL));
+}
+
+TEST(EngineTest, ALogAloneIsCommittedAndSealedAsWhatItIs) {
+  EngineDouble d;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
+  d.Receive(d.sender.Symbol(1, 0, SenderDouble::Page(0), 0));  // begun before the verdict
+  d.Receive(d.sender.End(0, DCAST_END_LOG_ONLY));
+  d.Run(kSecond);
+  EXPECT_GE(d.Replies(DCAST_COMMIT), 1u);
+  EXPECT_EQ(d.Replies(DCAST_NAK), 0u) << "neither PRESENCE nor memory is missing";
+  EXPECT_EQ(d.View().missing, 0u);
+  EXPECT_FALSE(d.View().sealed);
+  d.Receive(d.sender.Announce(DCAST_ST_DONE));
+  d.Run(5 * kSecond);
+  EXPECT_TRUE(d.View().sealed);
+  EXPECT_FALSE(d.View().complete);
+  ASSERT_EQ(d.Ops(StoreOp::Kind::kSeal), 1u);
+  EXPECT_NE(d.ops.back().reason.find("only the log was taken"), std::string::npos)
+      << d.ops.back().reason;
+  EXPECT_EQ(d.ops.back().committed_lanes, 0u) << "should more come, it is not committed";
+}
+
+TEST(EngineTest, ALogAloneTakesNoPlaceOfADump) {
+  EngineConfig config = EngineDouble::Config();
+  config.max_dumps = 1;
+  EngineDouble d(config);
+  const auto log_alone = [&d](SenderDouble& sender) {
+    d.Receive(sender.Announce(DCAST_ST_DUMPING));
+    d.Receive(sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
+    d.Receive(sender.End(0, DCAST_END_LOG_ONLY));
+    d.Run(300 * kMillisecond);
+  };
+  log_alone(d.sender);
+  ASSERT_EQ(d.Replies(DCAST_COMMIT), 1u);
+  SenderDouble second;
+  second.origin = 0x5e4e;
+  second.dump = 0xcc;
+  log_alone(second);
+  EXPECT_EQ(d.Events(Event::Kind::kDumpBegun), 2u);
+  EXPECT_EQ(d.Events(Event::Kind::kDeclined), 0u);
+}
+
+TEST(EngineTest, ALogAloneBecomesAWholeDumpWhenAnotherRelayWantsIt) {
+  EngineDouble d;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
+  d.Receive(d.sender.End(0, DCAST_END_LOG_ONLY));
+  d.Run(kSecond);
+  const size_t commits = d.Replies(DCAST_COMMIT);
+  d.Receive(d.sender.End());
+  d.Run(kSecond);
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), commits) << "no longer true";
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u);
+  d.ReceiveAll(4);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+  EXPECT_GT(d.Replies(DCAST_COMMIT), commits);
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ class GapsTest : public testing::Test {
   Counters counters_;
   AssemblyBudget budget_;
   Assembler assembler_;
-  Class0 class0_;
+  Class0 class0_{~uint64_t{0}};
   GapDetector::Held held_;
   GapDetector gaps_{config_};
   TimeNs now_ = kSecond;
@@ -110,7 +110,7 @@ TEST_F(GapsTest, ASlowSenderIsGivenMoreTime) {
 }
 
 TEST_F(GapsTest, MetaIsAskedForFirstWhenNothingElseIsKnown) {
-  Class0 none;
+  Class0 none(~uint64_t{0});
   GapDetector::Held held;
   gaps_.NoteHeard(now_);
   gaps_.NoteBlock(now_, 1, 7, false);

@@ -98,6 +98,9 @@ TEST_F(OptionsTest, WrongFlagsAreRefusedByName) {
   Refused({"--port", "65536"}, {"--port"});
   Refused({"--port", "x"}, {"--port"});
   Refused({"--lanes", "65"}, {"--lanes"});
+  for (const char* lanes : {"", "x", "3-1", "64", "1,,2", "1-2-3"})
+    Refused({"--own-lanes", lanes}, {"--own-lanes", "wanted lanes of 0 to 63 such as 1,4-7"});
+  Refused({"--log-format", "xml"}, {"--log-format", "xml"});
   Refused({"--group", "10.0.0.1"}, {"--group", "wanted an IPv4 multicast address", "10.0.0.1"});
   Refused({"--group6", "fe80::1"}, {"--group6", "wanted an IPv6 multicast address", "fe80::1"});
   Refused({"--memory", "much"}, {"--memory", "wanted a size such as 256MiB", "much"});
@@ -108,8 +111,17 @@ TEST_F(OptionsTest, WrongFlagsAreRefusedByName) {
   Refused({"stray"}, {"stray"});
 }
 
+TEST_F(OptionsTest, OwnLanesAreAMaskWithLane0) {
+  EXPECT_EQ(Parse({}).options.own_lanes, 0b1111u);
+  EXPECT_EQ(Parse({"--lanes", "64"}).options.own_lanes, ~uint64_t{0});
+  EXPECT_EQ(Parse({"--own-lanes", "2-3"}).options.own_lanes, 0b1101u);
+  EXPECT_EQ(Parse({"--lanes", "8", "--own-lanes", "1,4-7"}).options.own_lanes, 0b11110011u);
+}
+
 TEST_F(OptionsTest, ContradictionsSayWhatToDo) {
-  Refused({"--memory", "1MiB"}, {"--memory is less than --dump-memory"});
+  Refused({"--own-lanes", "1-4"}, {"--own-lanes 1-4: --lanes says that there are 4, 0 to 3"});
+  Refused({"--memory", "2MiB", "--dump-memory", "4MiB"}, {"--memory is less than --dump-memory"});
+  Refused({"--memory", "1MiB"}, {"--dump-memory: wanted at least 1MiB"});
   Refused({"--dump-memory", "4096"}, {"wanted at least 1MiB"});
   Refused({"--tls-cert", "c"}, {"--tls-cert and --tls-key belong together"});
   Refused({"--tls-ca", "c"}, {"--tls-ca needs --tls-cert and --tls-key"});

@@ -12,8 +12,8 @@ class PaceTest : public testing::Test {
  protected:
   // One period in which this much came, was stored, waits for the store, and was dropped.
   bool Period(uint64_t received, uint64_t stored = 0, uint64_t pending = 0, uint64_t drops = 0) {
+    pace_.NoteReceived(now_, received);
     now_ += kPeriod;
-    pace_.NoteReceived(received);
     pace_.NoteStored(stored);
     if (drops != 0) pace_.NoteSocketDrops(drops);
     return pace_.Update(now_, pending);
@@ -32,6 +32,18 @@ TEST_F(PaceTest, SocketDropsLimitBelowWhatCame) {
   Period(0);
   EXPECT_TRUE(Period(20 << 20, 20 << 20, 0, 5)) << "told at once";
   const uint32_t came_kib_s = 5 * 20 * 1024;
+  EXPECT_LT(pace_.KibPerSecond(1), came_kib_s);
+  EXPECT_GT(pace_.KibPerSecond(1), came_kib_s / 2);
+}
+
+TEST_F(PaceTest, ADumpThatBeganWithinThePeriodIsNotTakenForASlowOne) {
+  Period(0);
+  now_ += kPeriod * 3 / 4;
+  pace_.NoteReceived(now_, 20 << 20);
+  pace_.NoteSocketDrops(5);
+  now_ += kPeriod / 4;
+  EXPECT_TRUE(pace_.Update(now_, 0));
+  const uint32_t came_kib_s = 20 * 20 * 1024;
   EXPECT_LT(pace_.KibPerSecond(1), came_kib_s);
   EXPECT_GT(pace_.KibPerSecond(1), came_kib_s / 2);
 }

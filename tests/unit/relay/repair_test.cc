@@ -23,7 +23,7 @@ class RepairTest : public testing::Test {
   }
   Repair::Requests Step(TimeNs ms, const std::vector<BlockName>& missing, bool peers = false,
                         bool sender = true) {
-    return repair_.Step(ms * kMillisecond, missing, assembler_, peers, sender);
+    return repair_.Step(ms * kMillisecond, missing, class0_, assembler_, peers, sender);
   }
   static uint64_t BlocksIn(const Repair::Requests& requests) {
     uint64_t blocks = 0;
@@ -49,6 +49,7 @@ class RepairTest : public testing::Test {
   EngineConfig config_;
   Counters counters_;
   AssemblyBudget budget_;
+  Class0 class0_{~uint64_t{0}};
   Assembler assembler_;
   uint64_t random_value_ = 0;
   std::function<uint64_t()> random_ = [this] { return random_value_; };
@@ -226,8 +227,8 @@ TEST_F(RepairTest, EachRequestNamesItsNextMoment) {
   (void)Step(1000, Blocks(1));
   const TimeNs wake = repair_.WakeNs();
   ASSERT_NE(wake, kNever);
-  EXPECT_EQ(BlocksIn(repair_.Step(wake - 1, Blocks(1), assembler_, false, true)), 0u);
-  EXPECT_EQ(BlocksIn(repair_.Step(wake, Blocks(1), assembler_, false, true)), 1u);
+  EXPECT_EQ(BlocksIn(repair_.Step(wake - 1, Blocks(1), class0_, assembler_, false, true)), 0u);
+  EXPECT_EQ(BlocksIn(repair_.Step(wake, Blocks(1), class0_, assembler_, false, true)), 1u);
 }
 
 }  // namespace

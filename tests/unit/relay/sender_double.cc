@@ -31,7 +31,7 @@ dcast_hdr SenderDouble::Header(uint8_t type) {
   hdr.minor = DCAST_VERSION_MINOR;
   hdr.type = type;
   std::memset(hdr.host_id, 0xaa, sizeof(hdr.host_id));
-  std::memset(hdr.dump_id, 0xbb, sizeof(hdr.dump_id));
+  std::memset(hdr.dump_id, dump, sizeof(hdr.dump_id));
   hdr.origin = dcast_to_le64(origin);
   hdr.seq = dcast_to_le64(++seq_);
   hdr.key_epoch = dcast_to_le16(kEpoch);
@@ -106,33 +106,37 @@ std::string SenderDouble::Announce(uint8_t state, uint8_t boot, uint64_t unix_ns
   announce.unix_ns = dcast_to_le64(unix_ns);
   announce.state = state;
   announce.paths = 1;
-  announce.lanes = 1;
+  announce.lanes = lanes;
   announce.interval_ms = dcast_to_le32(1000);
   std::strcpy(announce.hostname, "double");
   return Seal(Header(DCAST_ANNOUNCE), BytesOf(announce));
 }
 
-std::string SenderDouble::End(uint8_t block_lane) {
+std::string SenderDouble::End(uint8_t block_lane, uint8_t flags) {
   dcast_hdr hdr = Header(DCAST_END);
   hdr.lane = block_lane;
-  return Seal(hdr, BytesOf(dcast_end{}));
+  dcast_end end{};
+  end.flags = flags;
+  return Seal(hdr, BytesOf(end));
 }
 
-std::vector<std::string> SenderDouble::Class0Encodings(unsigned blocks) {
+std::vector<std::string> SenderDouble::Class0Encodings(unsigned blocks, uint8_t signature,
+                                                       uint32_t lanes) {
   dcast_meta meta{};
+  std::memset(meta.signature, signature, sizeof(meta.signature));
   meta.size = dcast_to_le32(sizeof(meta));
   meta.page_shift = 12;
   meta.stream_len[DCAST_STREAM_META] = dcast_to_le64(sizeof(meta));
   meta.stream_len[DCAST_STREAM_PRESENCE] = dcast_to_le64(sizeof(dcast_presence));
   meta.window_end = dcast_to_le64(blocks);
-  meta.lanes = dcast_to_le32(1);
+  meta.lanes = dcast_to_le32(lanes);
   dcast_presence presence{};
   for (unsigned w = 0; w < blocks; ++w) presence.bits[0][w / 8] |= static_cast<__u8>(1u << (w % 8));
   return {Encode(BytesOf(meta), 0), Encode(BytesOf(presence), 0)};
 }
 
 std::vector<std::string> SenderDouble::Class0(unsigned blocks) {
-  const std::vector<std::string> encodings = Class0Encodings(blocks);
+  const std::vector<std::string> encodings = Class0Encodings(blocks, 0, lanes);
   std::vector<std::string> packets = Symbols(0, 0, encodings[0]);
   for (std::string& packet :
        Symbols(0, dcast_class0_number(DCAST_STREAM_PRESENCE, 0), encodings[1]))

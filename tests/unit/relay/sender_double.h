@@ -40,17 +40,21 @@ class SenderDouble {
                                    uint8_t flags = 0);
   std::string Empty(uint8_t block_class, uint64_t number);
   std::string Announce(uint8_t state, uint8_t boot = 0x33, uint64_t unix_ns = 0);
-  std::string End(uint8_t block_lane = 0);
+  std::string End(uint8_t block_lane = 0, uint8_t flags = 0);
 
   // Of a dump with class 1 windows 0..blocks-1: META and one slice of PRESENCE, as they are encoded
   // and as symbols.
-  static std::vector<std::string> Class0Encodings(unsigned blocks);
+  // signature: each byte of the crash's.
+  static std::vector<std::string> Class0Encodings(unsigned blocks, uint8_t signature = 0,
+                                                  uint32_t lanes = 1);
   std::vector<std::string> Class0(unsigned blocks);
   static std::string Page(uint64_t window);  // the encoding of a window of that dump
 
   uint64_t origin = 0x5e4d;
   uint8_t path = 0;
   uint8_t lane = 0;
+  uint8_t lanes = 1;    // of the dump
+  uint8_t dump = 0xbb;  // each byte of the dump's id
 
  private:
   uint64_t seq_ = 0;

@@ -150,7 +150,7 @@ TEST_F(WriterTest, EngineGoesOnAfterAKillWithWhatWasFlushed) {
     EXPECT_EQ(d.View().missing, 2u);
   }
   EngineDouble d;
-  ASSERT_TRUE(RestoreFromStore(*store_, d.now, &d.engine).ok());
+  ASSERT_TRUE(RestoreFromStore(*store_, d.now, unix_ns_, &d.engine).ok());
   EXPECT_EQ(d.View().held, 4u);
   EXPECT_EQ(d.View().missing, 2u);
   EXPECT_FALSE(d.View().sealed);
@@ -165,7 +165,7 @@ TEST_F(WriterTest, EngineGoesOnAfterAKillWithWhatWasFlushed) {
 
   // And a third life: sealed, nothing is taken any more.
   EngineDouble third;
-  ASSERT_TRUE(RestoreFromStore(*store_, third.now, &third.engine).ok());
+  ASSERT_TRUE(RestoreFromStore(*store_, third.now, unix_ns_, &third.engine).ok());
   EXPECT_TRUE(third.View().complete);
   third.Receive(sender.Symbols(1, 0, SenderDouble::Page(0)));
   EXPECT_EQ(third.Count(Counter::kSealed), third.Count(Counter::kSymbol));
@@ -174,7 +174,7 @@ TEST_F(WriterTest, EngineGoesOnAfterAKillWithWhatWasFlushed) {
 TEST_F(WriterTest, DeletedDumpsAreDeclinedAfterARestart) {
   ASSERT_TRUE(store_->DeleteDump(SenderDouble::Dump(), 1).ok());
   EngineDouble d;
-  ASSERT_TRUE(RestoreFromStore(*store_, d.now, &d.engine).ok());
+  ASSERT_TRUE(RestoreFromStore(*store_, d.now, unix_ns_, &d.engine).ok());
   d.ReceiveAll(3);
   d.Run(kSecond);
   EXPECT_TRUE(d.View().declined);
@@ -190,7 +190,7 @@ TEST_F(WriterTest, AnEngineThatGoesOnKnowsFormerBoots) {
   first.Receive(rebooted.Announce(DCAST_ST_ARMED, 2, 2000));
   Work(first, kSecond);
   EngineDouble second;
-  ASSERT_TRUE(RestoreFromStore(*store_, second.now, &second.engine).ok());
+  ASSERT_TRUE(RestoreFromStore(*store_, second.now, unix_ns_, &second.engine).ok());
   second.Receive(old);
   EXPECT_EQ(second.Count(Counter::kReplay), 1u);
   EXPECT_EQ(second.Count(Counter::kAnnounce), 0u);

@@ -68,7 +68,7 @@ class Node {
       options.period = absl::InfiniteDuration();
       options.now_unix_ns = [] { return kNow; };
       options.batch_blocks = 16;
-      options.log = [this](const std::string& line) {
+      options.log = [this](const DumpKey&, const std::string& line) {
         std::lock_guard lock(mu_);
         log_ += line + "\n";
       };
