@@ -8,7 +8,7 @@ import random
 import pytest
 from clusterlib.cluster import COMPLETE
 from clusterlib.faults import await_equal, seeded
-from vmtest.util import HarnessError, wait_until
+from vmtest.util import wait_until
 
 PATIENCE_S = 60
 # Smaller tables have hardly a block but records and index.
