@@ -32,7 +32,7 @@ class SmallImage(Image):
 
 def rounds(config: pytest.Config, everything: int) -> int:
     """How often: all with --all, a few by default."""
-    return everything if config.getoption("--all") else max(everything // 30, 1)
+    return everything if config.getoption("--all") else max(everything // 50, 1)
 
 
 def seeded() -> random.Random:
