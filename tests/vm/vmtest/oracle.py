@@ -147,6 +147,11 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
             differing[pfn] = got
     taken = _pointed_at(memory, differing)
     were_free = memory.were_free({finding.pfn for finding in report.unexcused}, vmcore.page)
+    # What a card's driver takes for frames, when nothing points at it any more: a whole compound page, shared.
+    whole = collections.Counter(finding.pfn // FRAGMENT for finding in report.unexcused)
+    taken |= {finding.pfn // FRAGMENT for finding in report.unexcused
+              if finding.pfn % FRAGMENT == 0 and whole[finding.pfn // FRAGMENT] == FRAGMENT
+              and re.search(r"users ([2-9]|\d\d)", finding.what)}
     report.late = [finding for finding in report.unexcused
                    if finding.pfn // FRAGMENT in taken or finding.pfn in were_free or OWN_LIST in finding.what]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
