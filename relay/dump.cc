@@ -105,7 +105,10 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
   const bool repeat = (hdr.flags & DCAST_F_REPEAT) != 0;
   live_->class0.NoteLane(hdr.lane);
   live_->gaps.NoteBlock(now, name.block_class, name.number, repeat);
-  if (repeat) live_->repair.NoteRepeat(now);
+  if (repeat)
+    live_->repair.NoteRepeat(now);
+  else if (name.block_class != 0 && live_->class0.log_only())
+    ResumeWalk();
   const auto source = sources_.find({dcast_le64(hdr.origin), hdr.path});
   if (Holds(name)) {
     if (source != sources_.end()) ++source->second.duplicates;
@@ -118,6 +121,12 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
       source != sources_.end())
     ++source->second.duplicates;
   if (block) Gain(now, block->key, std::move(block->encoded));
+}
+
+void Dump::ResumeWalk() {
+  live_->class0.SetLogOnly(false);
+  live_->gaps.NoteWalkResumed();
+  log_committed_ = false;
 }
 
 void Dump::OnEmpty(TimeNs now, const Verified& packet) {
@@ -389,12 +398,12 @@ Admission::Signature Dump::signature() const {
   return signature;
 }
 
-// What the policy says, from META on until the walk is over; a live or test dump is asked for by
+// What the policy says, from META on until all of the memory is sent; a live or test dump is asked for by
 // somebody.
 void Dump::StepAdmission(TimeNs now) {
-  if (!sender_there() || live_dump_ || test_ || !live_->class0.meta() || live_->gaps.walk_done() ||
-      now < admit_next_ns_)
+  if (!sender_there() || live_dump_ || test_ || !live_->class0.meta() || now < admit_next_ns_)
     return;
+  if (live_->gaps.walk_done() && !live_->class0.log_only()) return;
   admit_next_ns_ = now + kAdmitEveryNs;
   const Admission::Verdict verdict = shared_->admission.Ask(now, key_, signature());
   if (verdict.verdict != admitted_.verdict)
@@ -538,7 +547,7 @@ void Dump::Seal(bool complete, std::string reason) {
 void Dump::StepCommit(TimeNs now) {
   if (AllHeld() && live_->class0.log_only()) {
     // Sealed only once the host has ended: another relay may still want all of it.
-    if (log_committed_) return;
+    if (log_committed_ || admitted_.verdict != DCAST_ADMIT_LOG_ONLY) return;
     if (!Durable()) return shared_->store.WantFlush();
     log_committed_ = true;
     return SendCommit(now);

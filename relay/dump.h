@@ -48,6 +48,8 @@ class Dump {
   void NoteSource(TimeNs now, const Verified& packet);
   void OnSymbol(TimeNs now, const Verified& packet);  // counts its outcome
   void OnEmpty(TimeNs now, const Verified& packet);
+  // Memory comes after an END of the log only.
+  void ResumeWalk();
   void OnEnd(TimeNs now, const Verified& packet);
   void OnAnnounce(TimeNs now, const Verified& packet, const dcast_announce& announce);
   void OnOtherNak(TimeNs now, const Verified& packet);
@@ -72,9 +74,9 @@ class Dump {
   bool live() const { return live_ != nullptr; }
   State state() const { return state_; }
   bool receiving() const { return state_ == State::kReceiving || state_ == State::kSealing; }
-  // A sender was heard and is not gone.
   // Of those that max_dumps bounds: a log that is durable and told takes no place.
   bool takes_place() const { return receiving() && !log_committed_; }
+  // A sender was heard and is not gone.
   bool sender_there() const { return receiving() && heard_ns_ != 0 && !gone_; }
   bool end_heard() const { return live_ && live_->gaps.walk_done(); }
   bool gone() const { return gone_; }

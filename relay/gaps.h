@@ -29,6 +29,8 @@ class GapDetector {
   void NoteHeard(TimeNs now) { heard_ns_ = now; }
   // END, or a state after the first pass: all that exists has been sent once.
   void NoteWalkDone() { walk_done_ = true; }
+  // It goes on: another relay wants more than the log.
+  void NoteWalkResumed() { walk_done_ = false; }
   bool walk_done() const { return walk_done_; }
 
   // Missing blocks that are due, class 0 first, then ascending, at most `limit`; last those of

@@ -128,8 +128,12 @@ static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *
 		if (len < sizeof(commit))
 			return 0;
 		memcpy(&commit, payload, sizeof(commit));
-		/* Each END is answered with one: only a new one is worth waiting on. */
-		if (dumping && dcast_le64(commit.lane_mask) & ~relay->commit_mask) {
+		/*
+		 * Each END is answered with one: only a new one is worth waiting on. One that comes
+		 * while the walk goes on is of an END before it: of the log only.
+		 */
+		if (dumping && dcast_walk_over(s) &&
+		    dcast_le64(commit.lane_mask) & ~relay->commit_mask) {
 			relay->commit_mask |= dcast_le64(commit.lane_mask);
 			s->last_reply_ns = now_ns;
 		}

@@ -99,6 +99,19 @@ int dcast_way_back(const struct dcast_sender *s, __u64 now_ns)
 	return dcast_heard_in_dump(s) || (s->nr_relays && now_ns < s->begin_ns + DCAST_WAY_BACK_NS);
 }
 
+/* Context: any; bounded by the table. */
+int dcast_verdict_open(const struct dcast_sender *s, __u64 now_ns)
+{
+	unsigned int i;
+
+	if (s->verdict != DCAST_ADMIT_LOG_ONLY || now_ns >= s->begin_ns + DCAST_WAY_BACK_NS)
+		return 0;
+	for (i = 0; i < s->nr_relays; i++)
+		if (s->relays[i].verdict == DCAST_VERDICT_NONE)
+			return 1;
+	return 0;
+}
+
 /* Context: any; pure. */
 unsigned int dcast_commits_wanted(const struct dcast_sender *s)
 {
@@ -158,6 +171,12 @@ void dcast_verdict_review(struct dcast_sender *s, __u64 now_ns)
 		if (v < verdict) /* FULL < WAIT < LOG_ONLY < NONE */
 			verdict = v;
 	}
-	s->verdict = verdict == DCAST_VERDICT_NONE ? DCAST_ADMIT_FULL : verdict;
+	if (verdict == DCAST_VERDICT_NONE)
+		verdict = DCAST_ADMIT_FULL;
+	/* What was committed of the log alone is no commit of the memory. */
+	if (s->verdict == DCAST_ADMIT_LOG_ONLY && verdict != DCAST_ADMIT_LOG_ONLY)
+		for (i = 0; i < s->nr_relays; i++)
+			s->relays[i].commit_mask = 0;
+	s->verdict = verdict;
 	s->verdict_ns = s->verdict == DCAST_ADMIT_WAIT ? until : DCAST_NEVER;
 }

@@ -181,7 +181,7 @@ static void dcast_linger(struct dcast_sender *s, __u64 now_ns)
 	const int deaf = !dcast_heard_in_dump(s);
 	const __u64 patience = s->pass ? DCAST_BLIND_LINGER_NS : s->config.linger_ns;
 
-	if (dcast_sender_committed(s)) {
+	if (dcast_sender_committed(s) && !dcast_verdict_open(s, now_ns)) {
 		dcast_finish(s, now_ns);
 	} else if (!dcast_walk_over(s)) { /* a relay came that wants it in full */
 		s->phase = s->pass == 1 ? DCAST_PHASE_WALK : DCAST_PHASE_PASS;

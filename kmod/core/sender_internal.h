@@ -373,6 +373,8 @@ int dcast_way_back(const struct dcast_sender *s, __u64 now_ns);
 int dcast_heard_in_dump(const struct dcast_sender *s);
 unsigned int dcast_commits_wanted(const struct dcast_sender *s);
 void dcast_verdict_review(struct dcast_sender *s, __u64 now_ns);
+/* True while relays say LOG_ONLY and one that is known, and still expected, has not answered. */
+int dcast_verdict_open(const struct dcast_sender *s, __u64 now_ns);
 
 #ifdef __cplusplus
 }

@@ -2,9 +2,12 @@
 #include "relay/cgroup.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+
+#include "absl/strings/str_cat.h"
 
 namespace dumpcast {
 namespace {
@@ -18,7 +21,8 @@ class CgroupTest : public ::testing::Test {
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
-  const std::string root_ = ::testing::TempDir() + "cgroup-test";
+  // Tests may run side by side, each in a process of its own.
+  const std::string root_ = absl::StrCat(::testing::TempDir(), "cgroup-test-", getpid());
 };
 
 TEST_F(CgroupTest, TheLeastOfThoseAbove) {

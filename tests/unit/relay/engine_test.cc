@@ -589,12 +589,38 @@ TEST(EngineTest, LiveDumpsAreNotAskedAbout) {
   EXPECT_EQ(Told(d, 2).verdict, dcast_to_le32(DCAST_ADMIT_FULL));
 }
 
+// Of signature 7, which another host's dump has used up.
+EngineConfig LogOnlyConfig() {
+  EngineConfig config = EngineDouble::Config();
+  config.admission = {.full_dumps = 1};
+  return config;
+}
+
+void UseUp(EngineDouble& d) {
+  SenderDouble first;
+  first.origin = 0x5e40;
+  std::swap(first, d.sender);
+  BeginDump(d, 0xfe, 7);
+  d.Receive(d.sender.Announce(DCAST_ST_DONE));
+  std::swap(first, d.sender);
+  d.Run(5 * kSecond);
+  d.replies.clear();
+  d.ops.clear();
+}
+
+// All that comes of a host that sends the log only.
+void SendLogAlone(EngineDouble& d, SenderDouble& sender) {
+  d.Receive(sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(sender.Symbols(0, 0, SenderDouble::Class0Encodings(4, 7)[0]));
+  d.Run(50 * kMillisecond);
+  d.Receive(sender.Symbol(1, 0, SenderDouble::Page(0), 0));  // begun before the verdict
+  d.Receive(sender.End(0, DCAST_END_LOG_ONLY));
+}
+
 TEST(EngineTest, ALogAloneIsCommittedAndSealedAsWhatItIs) {
-  EngineDouble d;
-  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
-  d.Receive(d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
-  d.Receive(d.sender.Symbol(1, 0, SenderDouble::Page(0), 0));  // begun before the verdict
-  d.Receive(d.sender.End(0, DCAST_END_LOG_ONLY));
+  EngineDouble d(LogOnlyConfig());
+  UseUp(d);
+  SendLogAlone(d, d.sender);
   d.Run(kSecond);
   EXPECT_GE(d.Replies(DCAST_COMMIT), 1u);
   EXPECT_EQ(d.Replies(DCAST_NAK), 0u) << "neither PRESENCE nor memory is missing";
@@ -611,40 +637,51 @@ TEST(EngineTest, ALogAloneIsCommittedAndSealedAsWhatItIs) {
 }
 
 TEST(EngineTest, ALogAloneTakesNoPlaceOfADump) {
-  EngineConfig config = EngineDouble::Config();
+  EngineConfig config = LogOnlyConfig();
   config.max_dumps = 1;
   EngineDouble d(config);
-  const auto log_alone = [&d](SenderDouble& sender) {
-    d.Receive(sender.Announce(DCAST_ST_DUMPING));
-    d.Receive(sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
-    d.Receive(sender.End(0, DCAST_END_LOG_ONLY));
-    d.Run(300 * kMillisecond);
-  };
-  log_alone(d.sender);
+  UseUp(d);
+  SendLogAlone(d, d.sender);
+  d.Run(300 * kMillisecond);
   ASSERT_EQ(d.Replies(DCAST_COMMIT), 1u);
   SenderDouble second;
   second.origin = 0x5e4e;
   second.dump = 0xcc;
-  log_alone(second);
-  EXPECT_EQ(d.Events(Event::Kind::kDumpBegun), 2u);
+  SendLogAlone(d, second);
+  d.Run(300 * kMillisecond);
+  EXPECT_EQ(d.Events(Event::Kind::kDumpBegun), 3u);
   EXPECT_EQ(d.Events(Event::Kind::kDeclined), 0u);
 }
 
 TEST(EngineTest, ALogAloneBecomesAWholeDumpWhenAnotherRelayWantsIt) {
-  EngineDouble d;
-  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
-  d.Receive(d.sender.Symbols(0, 0, SenderDouble::Class0Encodings(4)[0]));
-  d.Receive(d.sender.End(0, DCAST_END_LOG_ONLY));
+  EngineDouble d(LogOnlyConfig());
+  UseUp(d);
+  SendLogAlone(d, d.sender);
   d.Run(kSecond);
   const size_t commits = d.Replies(DCAST_COMMIT);
+  EXPECT_GE(commits, 1u);
+  d.Receive(d.sender.Symbol(1, 1, SenderDouble::Page(1), 0));
+  d.Run(100 * kMillisecond);
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), commits) << "it was of the log alone";
+  EXPECT_EQ(d.Replies(DCAST_NAK), 0u) << "the walk goes on: nothing is missing yet";
   d.Receive(d.sender.End());
   d.Run(kSecond);
-  EXPECT_EQ(d.Replies(DCAST_COMMIT), commits) << "no longer true";
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), commits);
   EXPECT_GE(d.Replies(DCAST_NAK), 1u);
   d.ReceiveAll(4);
   d.Run(kSecond);
   EXPECT_TRUE(d.View().complete);
   EXPECT_GT(d.Replies(DCAST_COMMIT), commits);
+}
+
+TEST(EngineTest, ARelayThatWantsItAllSaysSoAlsoToAHostThatHasSentItsLog) {
+  EngineDouble d;
+  SendLogAlone(d, d.sender);
+  d.replies.clear();
+  d.Run(kSecond);
+  EXPECT_GE(d.Replies(DCAST_ADMIT), 2u);
+  EXPECT_EQ(Told(d, d.sender.dump).verdict, dcast_to_le32(DCAST_ADMIT_FULL));
+  EXPECT_EQ(d.Replies(DCAST_COMMIT), 0u);
 }
 
 }  // namespace
