@@ -28,8 +28,6 @@ FRAME = re.compile(rb"(\x52\x54\x00\x68.\x02.{6}(\x08[\x00\x06]|\x86\xdd)|\x33\x
                    re.DOTALL)
 # The sender's own frames, by IPv4: vmxnet3's driver copies their beginnings for the card.
 SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{35}DCST", re.DOTALL)
-# What relays send to a card's own address, by IPv4.
-REPLY = re.compile(rb"\x52\x54\x00\x68.\x02.{6}\x08\x00\x45.{35}DCST", re.DOTALL)
 FRAGMENT = 8  # pages that drivers take at once for frames (SKB_FRAG_PAGE_ORDER)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
@@ -149,10 +147,10 @@ def compare(vmcore: Vmcore, memory: KernelMemory, level: int,
             differing[pfn] = got
     taken = _pointed_at(memory, differing)
     were_free = memory.were_free({finding.pfn for finding in report.unexcused}, vmcore.page)
-    # Taken for frames when nothing points at it any more: a whole block, relays' replies in each page.
-    replies = collections.Counter(finding.pfn // FRAGMENT for finding in report.unexcused
-                                  if REPLY.search(memory.image.page(finding.pfn)))
-    taken |= {block for block, pages in replies.items() if pages == FRAGMENT}
+    # A whole block that nothing points at any more, with nothing in it yet: taken for frames, and wiped (vmxnet3).
+    empty = collections.Counter(finding.pfn // FRAGMENT for finding in report.unexcused
+                                if _wiped(memory.image.page(finding.pfn)))
+    taken |= {block for block, pages in empty.items() if pages == FRAGMENT}
     report.late = [finding for finding in report.unexcused
                    if finding.pfn // FRAGMENT in taken or finding.pfn in were_free or OWN_LIST in finding.what]
     report.unexcused = [finding for finding in report.unexcused if finding not in report.late]
