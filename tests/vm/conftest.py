@@ -10,21 +10,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from vmtest import kernels, matrix, util  # noqa: E402  (the path above comes first)
+from vmtest import kernels, util  # noqa: E402  (the path above comes first)
 
 pytest_plugins = ["vmtest.plugin"]
-
-
-def pytest_addoption(parser):
-    parser.addoption("--shard", default="1/1", metavar="I/N", help="every N-th matrix cell and other test, from the I-th")
-    parser.addoption("--resume", action="store_true",
-                     help="leave out matrix cells that have passed at this revision")
-    parser.addoption("--table", metavar="FILE", help="write the matrices' tables, in Markdown")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "matrix(title): a cell of a matrix, see vmtest/matrix.py")
-    config.pluginmanager.register(matrix.Plugin(config))
 
 
 @pytest.fixture(scope="session")

@@ -153,20 +153,20 @@ test_pytest() {
     "tests/$part" "$@" 2>&1 | tee "$TEST_RESULTS/$part.log" >&2 || status=$?
   test_count "$part" "$status"
 }
-test_cluster() { test_pytest cluster "$@"; }
-# As many guests side by side as there are processors, unless the runner is told something.
-test_vm() {
-  local shards shard pids=() sum=(0 0 0)
+# As many side by side as there are processors, unless the runner is told something.
+test_shards() {
+  local part="$1" shards shard pids=() sum=(0 0 0)
+  shift
   if (($#)); then
-    test_pytest vm "$@"
+    test_pytest "$part" "$@"
     return
   fi
   shards="$(nproc)"
   ((shards <= 4)) || shards=4
   for ((shard = 1; shard <= shards; shard++)); do
-    rm -f "$TEST_RESULTS/vm-$shard.xml"
-    "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --junit-xml="$TEST_RESULTS/vm-$shard.xml" \
-      --shard "$shard/$shards" tests/vm >"$TEST_RESULTS/vm-$shard.log" 2>&1 &
+    rm -f "$TEST_RESULTS/$part-$shard.xml"
+    "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --junit-xml="$TEST_RESULTS/$part-$shard.xml" \
+      --shard "$shard/$shards" "tests/$part" >"$TEST_RESULTS/$part-$shard.log" 2>&1 &
     pids+=($!)
   done
   # They do not hear the terminal's Ctrl-C.
@@ -174,13 +174,17 @@ test_vm() {
   for ((shard = 1; shard <= shards; shard++)); do
     local status=0
     wait "${pids[shard - 1]}" || status=$?
-    cat "$TEST_RESULTS/vm-$shard.log" >&2
-    test_count "vm-$shard" "$status"
+    cat "$TEST_RESULTS/$part-$shard.log" >&2
+    test_count "$part-$shard" "$status"
     sum=($((sum[0] + TEST_COUNTS[0])) $((sum[1] + TEST_COUNTS[1])) $((sum[2] + TEST_COUNTS[2])))
   done
   trap - INT TERM
   TEST_COUNTS=("${sum[@]}")
-  [[ -z "${DUMPCAST_TEST_ALL:-}" ]] || test_vm_table
+}
+test_cluster() { test_shards cluster "$@"; }
+test_vm() {
+  test_shards vm "$@"
+  [[ -z "${DUMPCAST_TEST_ALL:-}" || $# != 0 ]] || test_vm_table
 }
 
 # The tables of the matrices' cells, of this run and of those before.
