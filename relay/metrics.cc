@@ -132,6 +132,10 @@ std::vector<MetricFamily> MetricFamilies(const RelayMetrics& m) {
   add("store_queue_bytes", "Encodings that wait for the store.", m.store_queue_bytes);
   add("store_accepting", "1 while the store takes blocks, 0 while the disk is full or fails.",
       m.store_accepting ? 1 : 0);
+  add("damaged_blocks", "Blocks that the disk has changed and no peer has given again.",
+      m.damaged_blocks);
+  add("healed_blocks_total", "Blocks that the disk had changed, taken again from peers.",
+      m.blocks_healed, MetricType::Counter);
   add("pace_bytes_per_second", "What hosts are told to keep to, all together; 0 without a limit.",
       m.pace_bytes_per_second);
   add("socket_buffer_bytes", "Receive buffer of each socket, as the kernel gave it.",

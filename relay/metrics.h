@@ -27,6 +27,8 @@ struct RelayMetrics {
   uint64_t socket_buffer_bytes = 0;    // of each socket, as the kernel gave it
   uint64_t send_errors = 0;            // replies that could not be sent
   bool store_accepting = false;
+  uint64_t damaged_blocks = 0;  // that the disk has changed, and no peer has given again
+  uint64_t blocks_healed = 0;   // the same, given again by peers
   uint64_t dumps_receiving = 0, dumps_complete = 0, dumps_incomplete = 0, dumps_declined = 0;
   uint64_t hosts_armed = 0, hosts_disarmed = 0, hosts_lost = 0, hosts_dumping = 0;
 };

@@ -157,6 +157,7 @@ void Node::StartReplication() {
   ReplicatorOptions replication;
   replication.store = store_.get();
   replication.relay_name = options_.name;
+  replication.scrub_bytes_per_second = uint64_t{options_.scrub_mib_s} << 20;
   replication.peers = [this] {
     std::vector<std::string> targets = peer_names_->Targets(Now());
     WithEngine([&](Engine& engine, TimeNs) {
@@ -455,6 +456,8 @@ RelayMetrics Node::Metrics() const {
   RelayMetrics m;
   std::string why;
   m.store_accepting = store_->accepting(&why);
+  for (const DamagedDump& dump : store_->Damaged()) m.damaged_blocks += dump.keys.size();
+  m.blocks_healed = replicator_->stats().blocks_healed;
   m.socket_buffer_bytes = udp_->buffer_bytes();
   m.send_errors = udp_->send_errors();
   m.assembly_limit_bytes = options_.memory_bytes;

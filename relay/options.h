@@ -15,6 +15,7 @@ struct RelayOptions {
   std::string name;        // default: the machine's host name
   std::string store_path;  // default: see DefaultStorePath()
   uint64_t min_free_bytes = 1ull << 30;
+  uint32_t scrub_mib_s = 4;  // 0: none
   std::string key_file;  // empty: unauthenticated
 
   std::string group = "239.192.68.67";  // lane 0; lane i is i higher. "none": no multicast

@@ -50,6 +50,19 @@ class Warnings final : public rocksdb::Logger {
   const std::function<void(const std::string&)> log_;
 };
 
+class Listener final : public rocksdb::EventListener {
+ public:
+  explicit Listener(std::function<void()> merge_failed) : merge_failed_(std::move(merge_failed)) {}
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
+    if (reason != rocksdb::BackgroundErrorReason::kCompaction || !error->IsCorruption()) return;
+    *error = rocksdb::Status::OK();
+    merge_failed_();
+  }
+
+ private:
+  const std::function<void()> merge_failed_;
+};
+
 rocksdb::BlockBasedTableOptions TableOptions(size_t block_size, size_t cache_bytes) {
   rocksdb::BlockBasedTableOptions table;
   table.block_size = block_size;
@@ -75,6 +88,14 @@ std::string EncodeBlockKey(const DumpKey& dump, const BlockKey& key) {
   AppendBigEndian64(&bytes, key.number);
   AppendBigEndian64(&bytes, key.digest);
   return bytes;
+}
+
+std::optional<DumpKey> DecodeDump(std::string_view bytes) {
+  if (bytes.size() != kBlockKeyBytes) return std::nullopt;
+  DumpKey dump;
+  std::copy_n(bytes.begin(), dump.host_id.size(), dump.host_id.begin());
+  std::copy_n(bytes.begin() + 16, dump.dump_id.size(), dump.dump_id.begin());
+  return dump;
 }
 
 std::optional<BlockKey> DecodeBlockKey(std::string_view bytes) {
@@ -113,7 +134,14 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
   return value;
 }
 
-rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log) {
+rocksdb::WriteOptions Buffered() {
+  rocksdb::WriteOptions write;
+  write.disableWAL = true;
+  return write;
+}
+
+rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log,
+                                   std::function<void()> merge_failed) {
   rocksdb::DBOptions db;
   db.create_if_missing = true;
   db.create_missing_column_families = true;
@@ -127,6 +155,7 @@ rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std:
   // Room taken ahead of need is room that others do not find, just when there is little left.
   db.allow_fallocate = false;
   db.info_log = std::make_shared<Warnings>(std::move(log));
+  db.listeners.push_back(std::make_shared<Listener>(std::move(merge_failed)));
   db.stats_dump_period_sec = 0;
   // Flush() has made durable what was promised; what is not in the index would be of no use.
   db.avoid_flush_during_shutdown = true;

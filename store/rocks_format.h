@@ -40,6 +40,7 @@ inline constexpr size_t kBlockKeyBytes = kDumpBytes + 1 + 8 + 8;
 std::string DumpPrefix(const DumpKey& dump);
 std::string EncodeBlockKey(const DumpKey& dump, const BlockKey& key);
 // nullopt when `bytes` is no key of this length.
+std::optional<DumpKey> DecodeDump(std::string_view bytes);
 std::optional<BlockKey> DecodeBlockKey(std::string_view bytes);
 // The first key after all keys of the dump; empty when there is none (ids of 0xff only).
 std::string EndOfDump(const DumpKey& dump);
@@ -54,8 +55,12 @@ struct IndexValue {
 std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
 
 // Options of the database and its families. direct_io is what the file system can do; log gets
-// RocksDB's own warnings, a line each, and may be empty.
-rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log);
+// RocksDB's own warnings, a line each, and may be empty. A merge that meets a damaged table calls
+// merge_failed, from a thread of the database, and is no reason to take no more.
+rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log,
+                                   std::function<void()> merge_failed);
+// Of blocks, which a flush makes durable.
+rocksdb::WriteOptions Buffered();
 rocksdb::ColumnFamilyOptions RecordFamilyOptions();
 rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options);
 rocksdb::ColumnFamilyOptions IndexFamilyOptions();

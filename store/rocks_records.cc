@@ -157,6 +157,7 @@ absl::Status RocksStore::DeleteDump(const DumpKey& dump, int64_t now_unix_ns) {
     absl::MutexLock lock(&entries_mu_);
     entries_.erase(dump);
   }
+  ForgetDamage(dump);
   // Writing may have failed before, and go on now.
   RefreshHealth(/*force=*/true);
   if (absl::Status s = DropBlocks(dump); !s.ok()) return s;
@@ -223,9 +224,10 @@ bool RocksStore::Reclaim(const Deleted& deleted, rocksdb::ColumnFamilyHandle* fa
   }
   const rocksdb::Slice from(begin);
   const rocksdb::Slice to(end);
-  const bool done = db_->CompactRange({}, family, &from, &to).ok();
+  const rocksdb::Status done = db_->CompactRange({}, family, &from, &to);
   RefreshHealth(/*force=*/true);
-  return done;
+  // The rest of a damaged table does not become less by trying again.
+  return done.ok() || done.IsCorruption();
 }
 
 uint64_t RocksStore::BytesBeside(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
@@ -271,6 +273,7 @@ void RocksStore::NoteWriteFailure(const absl::Status& status) const {
 }
 
 void RocksStore::RefreshHealth(bool force) const {
+  StopMerging();
   absl::MutexLock lock(&health_mu_);
   const auto now = std::chrono::steady_clock::now();
   if (!force && now - checked_ < kCheckEvery) return;

@@ -28,16 +28,18 @@ absl::StatusOr<OpenedBlocks> RocksStore::OpenBlocks(const DumpKey& dump) const {
   opened.key_sum = set.key_sum();
   std::array<NumberSet, DCAST_CLASSES> held;
   for (uint8_t c = 0; c < DCAST_CLASSES; c++) held[c] = set.numbers(c);
-  opened.source = std::make_shared<RocksSource>(db_.get(), blocks_, index_, db_->GetSnapshot(),
-                                                dump, std::move(held), entry->buffered);
+  opened.source = std::make_shared<RocksSource>(this, db_.get(), blocks_, index_,
+                                                db_->GetSnapshot(), dump, std::move(held),
+                                                entry->buffered);
   return opened;
 }
 
-RocksSource::RocksSource(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
+RocksSource::RocksSource(const RocksStore* store, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
                          rocksdb::ColumnFamilyHandle* index, const rocksdb::Snapshot* snapshot,
                          const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held,
                          rocks::BufferedKeys buffered)
-    : db_(db),
+    : store_(store),
+      db_(db),
       blocks_(blocks),
       index_(index),
       snapshot_(snapshot),
@@ -102,9 +104,10 @@ absl::StatusOr<BlockState> RocksSource::Read(Cursor* cursor, uint8_t block_class
   const std::string bytes = rocks::EncodeBlockKey(dump_, key);
   rocks::Advance(cursor->blocks.get(), bytes);
   if (!cursor->blocks->Valid() || ToView(cursor->blocks->key()) != bytes) {
-    absl::Status status = rocks::Vanished(cursor->blocks->status(), dump_, key);
+    const absl::Status status = store_->ReadAgain(dump_, key, out);
     cursor->keys.reset();  // an iterator that has failed stays so
-    return status;
+    if (!status.ok()) return status;
+    return BlockState::kHeld;
   }
   out->assign(cursor->blocks->value().data(), cursor->blocks->value().size());
   return BlockState::kHeld;

@@ -19,13 +19,15 @@
 
 namespace dumpcast {
 
+class RocksStore;
+
 // Thread safety: as BlockSource says. Readers of one class wait for each other: they share a
 // cursor, so that reading ahead in address order costs no search.
 class RocksSource final : public BlockSource {
  public:
   // held: the numbers of the dump at the snapshot, by class. The snapshot is released at the end;
-  // `db` and the families must outlive this.
-  RocksSource(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
+  // store, which reads again what the cursors fail on, `db` and the families must outlive this.
+  RocksSource(const RocksStore* store, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
               rocksdb::ColumnFamilyHandle* index, const rocksdb::Snapshot* snapshot,
               const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held,
               rocks::BufferedKeys buffered);
@@ -48,6 +50,7 @@ class RocksSource final : public BlockSource {
   absl::StatusOr<BlockState> Read(Cursor* cursor, uint8_t block_class, uint64_t number,
                                   bool header_only, std::string* out) const;
 
+  const RocksStore* const store_;
   rocksdb::DB* const db_;
   rocksdb::ColumnFamilyHandle* const blocks_;
   rocksdb::ColumnFamilyHandle* const index_;

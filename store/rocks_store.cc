@@ -2,6 +2,7 @@
 #include "store/rocks_store.h"
 
 #include <rocksdb/convenience.h>
+#include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
 #include <cstring>
@@ -35,12 +36,6 @@ constexpr int kFlushPolls = 60000;
 rocksdb::WriteOptions Synced() {
   rocksdb::WriteOptions write;
   write.sync = true;
-  return write;
-}
-
-rocksdb::WriteOptions Buffered() {
-  rocksdb::WriteOptions write;
-  write.disableWAL = true;
   return write;
 }
 
@@ -94,7 +89,8 @@ absl::Status RocksStore::OpenDatabase() {
                      "; choose a folder that this user may write"));
   }
   const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
-  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(direct_io, options_.log);
+  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(
+      direct_io, options_.log, [this] { merge_failed_ = true; });
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {
@@ -111,6 +107,9 @@ absl::Status RocksStore::OpenDatabase() {
       {rocksdb::kDefaultColumnFamilyName, rocks::RecordFamilyOptions()},
       {std::string(rocks::kBlocksFamily), rocks::BlockFamilyOptions(options_)},
       {std::string(rocks::kIndexFamily), rocks::IndexFamilyOptions()}};
+  block_cache_ = descriptors[1]
+                     .options.table_factory->GetOptions<rocksdb::BlockBasedTableOptions>()
+                     ->block_cache;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status s =
       rocksdb::DB::Open(db_options, options_.path, descriptors, &families_, &db);
@@ -272,7 +271,7 @@ absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
     if (s.ok()) return absl::OkStatus();
     if (!s.IsNotFound()) return ToAbsl(s, "cannot read the store's index");
   }
-  const rocksdb::Status s = db_->Put(Buffered(), blocks_, bytes, ToSlice(encoded));
+  const rocksdb::Status s = db_->Put(rocks::Buffered(), blocks_, bytes, ToSlice(encoded));
   if (!s.ok()) {
     absl::Status status = ToAbsl(s, "cannot write a block");
     NoteWriteFailure(status);
@@ -317,6 +316,14 @@ absl::Status RocksStore::AwaitFlushed() {
       absl::StrCat("cannot make blocks durable: ", waiting, " memtables still wait to be written"));
 }
 
+absl::Status RocksStore::FlushTables() {
+  rocksdb::FlushOptions flush;
+  flush.wait = true;
+  flush.allow_write_stall = true;
+  const absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
+  return status.ok() ? AwaitFlushed() : status;
+}
+
 absl::Status RocksStore::Flush() {
   absl::MutexLock one_at_a_time(&flush_mu_);
   std::vector<PendingKey> covered;
@@ -332,11 +339,7 @@ absl::Status RocksStore::Flush() {
     return bytes;
   };
   const uint64_t covered_bytes = bytes_of(covered);
-  rocksdb::FlushOptions flush;
-  flush.wait = true;
-  flush.allow_write_stall = true;
-  absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
-  if (status.ok()) status = AwaitFlushed();
+  absl::Status status = FlushTables();
   {
     // A dump that is deleted under our hands must not get index entries again.
     absl::ReaderMutexLock gate(&gate_);
@@ -368,6 +371,7 @@ absl::Status RocksStore::Flush() {
 absl::StatusOr<std::string> RocksStore::GetBlock(const DumpKey& dump, const BlockKey& key) const {
   std::string encoded;
   const rocksdb::Status s = db_->Get({}, blocks_, rocks::EncodeBlockKey(dump, key), &encoded);
+  if (s.IsCorruption()) NoteDamage(dump, key);
   if (!s.ok()) {
     return ToAbsl(
         s, absl::StrCat("block ", key.block_class, "/", key.number, " of ", dump.ResourceName()));
@@ -424,6 +428,7 @@ absl::Status RocksStore::ScanBlocks(
       ViewKeys(dump, block_class, first, last, with_bytes, last - first >= 64);
   if (!view.ok()) return view.status();
   rocks::KeyScan& scan = *(*view)->scan;
+  std::string again;
   for (; scan.Valid(); scan.Next()) {
     const BlockKey key = scan.key();
     if (key.block_class != block_class || key.number > last) break;
@@ -432,10 +437,14 @@ absl::Status RocksStore::ScanBlocks(
       rocksdb::Iterator* blocks = (*view)->blocks.get();
       const std::string bytes = rocks::EncodeBlockKey(dump, key);
       rocks::Advance(blocks, bytes);
-      if (!blocks->Valid() || blocks->key() != bytes) {
-        return rocks::Vanished(blocks->status(), dump, key);
+      if (blocks->Valid() && blocks->key() == bytes) {
+        encoded = ToView(blocks->value());
+      } else {
+        if (absl::Status s = ReadAgain(dump, key, &again); !s.ok()) return s;
+        // An iterator that has failed stays so.
+        if (!blocks->status().ok()) (*view)->blocks.reset(db_->NewIterator({}, blocks_));
+        encoded = again;
       }
-      encoded = ToView(blocks->value());
     }
     if (!visit(key, encoded)) return absl::OkStatus();
   }

@@ -3,6 +3,7 @@
 #ifndef DUMPCAST_STORE_ROCKS_STORE_H_
 #define DUMPCAST_STORE_ROCKS_STORE_H_
 
+#include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 
 #include <atomic>
@@ -13,9 +14,11 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
@@ -24,7 +27,8 @@
 
 namespace dumpcast {
 
-// Lock order: flush_mu_, gate_, records_mu_, DumpEntry::mu, pending_mu_, entries_mu_, health_mu_.
+// Lock order: flush_mu_, gate_, records_mu_, DumpEntry::mu, pending_mu_, entries_mu_, health_mu_,
+// damage_mu_.
 class RocksStore final : public Store {
  public:
   static absl::StatusOr<std::unique_ptr<RocksStore>> Open(const StoreOptions& options);
@@ -45,6 +49,12 @@ class RocksStore final : public Store {
   absl::Status ReadBlockSets(const DumpKey& dump,
                              const std::function<void(const DumpBlocks&)>& read) const override;
   absl::StatusOr<OpenedBlocks> OpenBlocks(const DumpKey& dump) const override;
+  std::vector<DamagedDump> Damaged() const override;
+  absl::Status Verify(const DumpKey& dump) const override;
+  absl::Status Scrub(uint64_t bytes) override;
+  absl::Status ReplaceBlocks(
+      const DumpKey& dump,
+      const std::vector<std::pair<BlockKey, std::string>>& blocks) override;
   absl::Status PutDump(const v1::DumpRecord& record) override;
   absl::Status UpdateDump(const DumpKey& dump,
                           const std::function<bool(v1::DumpRecord*)>& change) override;
@@ -55,6 +65,10 @@ class RocksStore final : public Store {
   std::vector<v1::HostRecord> ListHosts() const override;
   uint64_t relay_id() const override { return relay_id_; }
   bool accepting(std::string* why) const override;
+
+  // A block that a walk over the tables has failed to read, by a search for it alone: what was
+  // written again is found before what is damaged. DATA_LOSS when there is nothing else.
+  absl::Status ReadAgain(const DumpKey& dump, const BlockKey& key, std::string* encoded) const;
 
  private:
   // What is known of one dump.
@@ -105,7 +119,20 @@ class RocksStore final : public Store {
   // Flush() with OK before it has written anything (the error of its first try to recover stays
   // behind, and ends every wait).
   absl::Status AwaitFlushed();
+  // Flushes the memtable of blocks, and waits until that is so.
+  absl::Status FlushTables();
   absl::Status WriteIndex(const std::vector<PendingKey>& keys);
+  void NoteDamage(const DumpKey& dump, const BlockKey& key) const;
+  void ForgetDamage(const DumpKey& dump);
+  // Reads what keys of the index from *at on, with this prefix, name; *at is where it stopped, empty
+  // at the end.
+  struct BlockTables {
+    rocksdb::DB* db;
+    rocksdb::ColumnFamilyHandle* family;
+  };
+  absl::Status ReadThrough(const BlockTables& tables, std::string* at, std::string_view prefix,
+                           uint64_t bytes) const;
+  void StopMerging() const;
   absl::Status DropBlocks(const DumpKey& dump);
   absl::Status Admit(uint64_t bytes);
   // Looks at the file system when `force` or the last look is old. Tries to leave a failed state.
@@ -124,6 +151,7 @@ class RocksStore final : public Store {
   rocksdb::ColumnFamilyHandle* records_ = nullptr;
   rocksdb::ColumnFamilyHandle* blocks_ = nullptr;
   rocksdb::ColumnFamilyHandle* index_ = nullptr;
+  std::shared_ptr<rocksdb::Cache> block_cache_;  // of blocks_
   uint64_t relay_id_ = 0;
 
   absl::Mutex flush_mu_;  // one flush at a time
@@ -133,6 +161,14 @@ class RocksStore final : public Store {
   absl::flat_hash_set<DumpKey> tombstones_ ABSL_GUARDED_BY(gate_);
 
   absl::Mutex records_mu_;  // one change of dump records at a time
+
+  mutable absl::Mutex damage_mu_;
+  mutable absl::flat_hash_map<DumpKey, absl::btree_set<BlockKey>> damaged_
+      ABSL_GUARDED_BY(damage_mu_);
+  absl::Mutex scrub_mu_;
+  std::string scrub_at_ ABSL_GUARDED_BY(scrub_mu_);
+  // A merge has met a damaged table. Set by the database's threads.
+  mutable std::atomic<bool> merge_failed_{false};
 
   mutable absl::Mutex pending_mu_;
   std::vector<PendingKey> pending_ ABSL_GUARDED_BY(pending_mu_);

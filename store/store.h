@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -52,6 +53,12 @@ struct StoreOptions {
   size_t loaded_dumps = 1024;
   // Gets what the database warns of, a line each. [Threading] From any thread. Default: nobody.
   std::function<void(const std::string&)> log;
+};
+
+// A dump of which the disk has changed bytes: blocks that were read, and failed their checksums.
+struct DamagedDump {
+  DumpKey dump;
+  std::vector<BlockKey> keys;
 };
 
 // Thread safety: all methods may be called from any thread.
@@ -94,6 +101,17 @@ class Store : public BlockSink {
 
   // Opens the blocks of a dump for reading; costs no walk over blocks. An unknown dump has none.
   virtual absl::StatusOr<OpenedBlocks> OpenBlocks(const DumpKey& dump) const = 0;
+
+  // What reading has found damaged and ReplaceBlocks() has not replaced since this start.
+  virtual std::vector<DamagedDump> Damaged() const = 0;
+  // Reads all blocks of a dump for Damaged() to name those that the disk has changed.
+  virtual absl::Status Verify(const DumpKey& dump) const = 0;
+  // The same with about so many bytes of any dump, going on where the last call ended.
+  [[nodiscard]] virtual absl::Status Scrub(uint64_t bytes) = 0;
+  // Writes these again, durable on return. They must be what was stored under these keys, which are
+  // held. A deleted dump gets none.
+  [[nodiscard]] virtual absl::Status ReplaceBlocks(
+      const DumpKey& dump, const std::vector<std::pair<BlockKey, std::string>>& blocks) = 0;
 
   // Records. A dump's record must exist before its blocks are listed; PutDump() creates or replaces
   // it synchronously (durable on return). FAILED_PRECONDITION for a deleted dump.

@@ -16,6 +16,8 @@ namespace {
 // Runs named in one request, and in one comparison of digests.
 constexpr size_t kRunsPerRequest = 4096;
 constexpr size_t kBucketsPerRequest = 256;
+// A pause, however long, is made up for by so much reading at once at most.
+constexpr std::chrono::seconds kScrubAtMost(30);
 
 // The numbers of `runs`, by class.
 std::array<NumberSet, DCAST_CLASSES> NumbersOf(const std::vector<BlockRun>& runs) {
@@ -116,9 +118,72 @@ absl::Status Replicator::RunOnce() {
     absl::MutexLock lock(&mu_);
     stats_.peer_failures++;
   }
+  Scrub();
+  for (const DamagedDump& damaged : options_.store->Damaged()) first_error.Update(Heal(damaged));
   absl::MutexLock lock(&mu_);
   stats_.rounds++;
   return first_error;
+}
+
+void Replicator::Scrub() {
+  const auto now = std::chrono::steady_clock::now();
+  const auto since = std::min<std::chrono::duration<double>>(now - scrubbed_, kScrubAtMost);
+  scrubbed_ = now;
+  const auto bytes =
+      static_cast<uint64_t>(static_cast<double>(options_.scrub_bytes_per_second) * since.count());
+  if (bytes == 0) return;
+  if (absl::Status s = options_.store->Scrub(bytes); !s.ok()) Log({}, s.ToString());
+}
+
+absl::Status Replicator::Heal(const DamagedDump& damaged) {
+  const DumpKey& dump = damaged.dump;
+  const absl::StatusOr<v1::DumpRecord> record = options_.store->GetDump(dump);
+  if (!record.ok() || record->deleted()) return record.status();
+  std::vector<BlockKey> keys = damaged.keys;
+  // One block was read, and more of it are likely to be lost.
+  if (verified_.insert(dump).second) {
+    if (absl::Status s = options_.store->Verify(dump); !s.ok()) return s;
+    for (DamagedDump& all : options_.store->Damaged())
+      if (all.dump == dump) keys = std::move(all.keys);
+  }
+  const size_t lost = keys.size();
+  for (const std::shared_ptr<Peer>& peer : CurrentPeers()) {
+    if (keys.empty() || calls_.cancelled()) break;
+    if (IsSelf(*peer)) continue;
+    std::vector<BlockKey> left;
+    for (size_t at = 0; at < keys.size(); at += options_.batch_blocks) {
+      const std::vector<BlockKey> asked(
+          keys.begin() + static_cast<ptrdiff_t>(at),
+          keys.begin() +
+              static_cast<ptrdiff_t>(std::min(at + options_.batch_blocks, keys.size())));
+      std::vector<std::pair<BlockKey, std::string>> blocks;
+      absl::flat_hash_set<BlockKey> wanted(asked.begin(), asked.end());
+      bool cut_short = false;
+      // What a peer fails with is what the next one, or the next round, is for.
+      peer->FetchBlocks(
+              dump, {}, asked,
+              [&](const BlockKey& key, std::string encoded) {
+                if (!wanted.contains(key) || !Verified(dump, record->key_epoch(), key, encoded))
+                  return true;
+                wanted.erase(key);
+                blocks.emplace_back(key, std::move(encoded));
+                return true;
+              },
+              &cut_short)
+          .IgnoreError();
+      if (absl::Status s = options_.store->ReplaceBlocks(dump, blocks); !s.ok()) return s;
+      left.insert(left.end(), wanted.begin(), wanted.end());
+      absl::MutexLock lock(&mu_);
+      stats_.blocks_healed += blocks.size();
+    }
+    if (left.size() < keys.size())
+      Log(dump, absl::StrCat("healed ", keys.size() - left.size(), " of ", lost,
+                             " blocks that the disk of this relay had changed, from ",
+                             peer->target()));
+    keys = std::move(left);
+  }
+  if (keys.empty()) verified_.erase(dump);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::GetInventoryResponse> Replicator::Greet(const Peer& peer) {

@@ -6,6 +6,7 @@
 #ifndef DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 #define DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -70,6 +71,9 @@ struct ReplicatorOptions {
   // Blocks and bytes that are fetched before they are put and flushed, or handed back.
   size_t batch_blocks = 1024;
   size_t batch_bytes = 32u << 20;
+  // What is read of the own store to find blocks that the disk has changed; 0: those that somebody
+  // else reads.
+  uint64_t scrub_bytes_per_second = 0;
   // FetchFromPeers() calls that wait; one more is answered at once with nothing.
   size_t max_fetches = 64;
 };
@@ -79,6 +83,7 @@ struct ReplicatorStats {
   uint64_t blocks_fetched = 0;
   uint64_t blocks_refused = 0;  // failed verification
   uint64_t peer_failures = 0;   // calls that ended in an error
+  uint64_t blocks_healed = 0;   // that the disk had changed, and peers gave again
 };
 
 // Thread safety: all methods may be called from any thread. Callbacks run on the replicator's
@@ -127,6 +132,9 @@ class Replicator final : public HolderSource {
                             const BlockMap& theirs);
   absl::Status PutBatch(const DumpKey& dump, std::vector<FetchedBlock>* batch);
   absl::Status SealIfDone(const DumpKey& dump, bool peer_sealed);
+  void Scrub() ABSL_EXCLUSIVE_LOCKS_REQUIRED(round_mu_);
+  // Takes from peers what the disk has changed of a dump.
+  absl::Status Heal(const DamagedDump& damaged) ABSL_EXCLUSIVE_LOCKS_REQUIRED(round_mu_);
   absl::StatusOr<BlockMap> OwnMap(const DumpKey& dump) const;
   bool Verified(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
                 std::string_view encoded);
@@ -140,6 +148,10 @@ class Replicator final : public HolderSource {
   const ReplicatorOptions options_;
   CallRegistry calls_;
   absl::Mutex round_mu_;  // one round at a time
+  std::chrono::steady_clock::time_point scrubbed_ ABSL_GUARDED_BY(round_mu_) =
+      std::chrono::steady_clock::now();
+  // Damaged dumps that have been read whole.
+  absl::flat_hash_set<DumpKey> verified_ ABSL_GUARDED_BY(round_mu_);
   // Between rounds. Abseil's timed waits go by the wall clock, which may be set back.
   std::mutex wake_mu_;
   std::condition_variable wake_cv_;

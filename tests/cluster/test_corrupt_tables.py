@@ -92,3 +92,28 @@ def test_a_peer_is_not_infected(corrupted, image):
     assert c.send(image, "--linger", 60, "--commits", 2).wait() == 0, c.words()
     c.wait_state(relays=[0])
     c.check_views(image, relays=[0])
+
+
+def test_healed_from_the_peer(corrupted, image):
+    """What a client has met comes from the peer; then the relay serves all of it, alone and after a restart."""
+    c = corrupted
+    assert "DATA_LOSS" in served(c, image, 1)
+    c.net.set_alone(1, False)
+    wait_until(lambda: " healed " in c.relays[1].log(), PATIENCE_S, lambda: f"healing\n{c.relays[1].log()[-3000:]}")
+    c.net.set_alone(1, True)
+    wait_until(lambda: served(c, image, 1) == "right", PATIENCE_S, lambda: served(c, image, 1)[-3000:])
+    c.check_views(image, relays=[1])
+    assert c.relays[1].stop() == 0
+    c.relays[1].start()
+    assert served(c, image, 1) == "right"
+
+
+def test_found_by_scrubbing(cluster, image):
+    """Nobody reads the dump: the relay finds by itself what its disk has changed."""
+    with cluster(relays=2, flags=["--scrub-rate", 100]) as c:
+        assert c.send(image).wait() == 0, c.words()
+        await_equal(c)
+        assert flip(c, 1, seeded()) >= 20
+        wait_until(lambda: " healed " in c.relays[1].log(), PATIENCE_S, lambda: f"healing\n{c.relays[1].log()[-3000:]}")
+        c.net.set_alone(1, True)
+        assert served(c, image, 1) == "right"

@@ -6,6 +6,8 @@
 
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <random>
 
 namespace dumpcast::testing {
@@ -89,6 +91,23 @@ std::string EncodePresence(const std::vector<std::vector<uint32_t>>& windows) {
     for (uint32_t w : windows[c]) presence.bits[c][w / 8] |= 1u << (w % 8);
   }
   return EncodeChunk({reinterpret_cast<const char*>(&presence), sizeof(presence)});
+}
+
+size_t FlipTables(const std::string& path, size_t every) {
+  size_t flipped = 0;
+  for (const auto& file : std::filesystem::directory_iterator(path)) {
+    // The index and the footer are at the end.
+    const uint64_t data = file.file_size() / 4 * 3;
+    if (file.path().extension() != ".sst" || file.file_size() < (256 << 10)) continue;
+    std::fstream table(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    for (uint64_t at = every / 2; at < data; at += every, ++flipped) {
+      table.seekg(static_cast<std::streamoff>(at));
+      const int byte = table.get();
+      table.seekp(static_cast<std::streamoff>(at));
+      table.put(static_cast<char>(byte ^ 1));
+    }
+  }
+  return flipped;
 }
 
 std::string RandomBytes(uint64_t seed, size_t count) {

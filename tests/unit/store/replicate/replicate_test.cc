@@ -114,6 +114,15 @@ class Node {
     std::lock_guard lock(mu_);
     return log_;
   }
+  // Bytes of its tables change; see FlipTables().
+  size_t Damage(size_t every) {
+    server_.reset();
+    store_.reset();
+    const size_t flipped = testing::FlipTables(dir_.path(), every);
+    store_ = OpenOrDie(dir_.path());
+    StartServing();
+    return flipped;
+  }
   Store* store() { return store_.get(); }
   const std::string& address() const { return address_; }
 
@@ -431,6 +440,40 @@ TEST_F(ReplicateTest, ATriggerStartsARound) {
     blocks += batch;
   }
   EXPECT_EQ(blocks, a.Set(dump_).first);
+}
+
+TEST_F(ReplicateTest, WhatADiskHasChangedIsTakenFromPeersAgain) {
+  // Tables that are large enough to be damaged; what one peer cannot give, the other can.
+  std::vector<StoredBlock> blocks;
+  for (uint64_t window = 0; window < 48; ++window) {
+    const std::string encoded =
+        testing::EncodeBlock(12, 1, 0, 0, testing::RandomBytes(window, 60000));
+    blocks.push_back({{1, window, DigestOf(1, window, encoded)}, encoded});
+  }
+  for (int i = 0; i < 3; ++i) {
+    PutAll(Add().store(), dump_, blocks);
+    nodes_[i]->Record(dump_, kNow - 1, true);
+  }
+  EXPECT_GE(nodes_[0]->Damage(100 << 10), 10u);
+  EXPECT_GE(nodes_[1]->Damage(170 << 10), 5u);
+  // Somebody reads one block of it.
+  size_t unreadable = 0;
+  for (const StoredBlock& block : blocks)
+    unreadable += !nodes_[0]->store()->GetBlock(dump_, block.key).ok();
+  ASSERT_GE(unreadable, 10u);
+  ASSERT_TRUE(nodes_[0]->replicator().RunOnce().ok());
+  EXPECT_TRUE(nodes_[0]->store()->Damaged().empty());
+  EXPECT_EQ(nodes_[0]->replicator().stats().blocks_healed, unreadable);
+  EXPECT_THAT(nodes_[0]->log(), HasSubstr("healed "));
+  for (const StoredBlock& block : blocks)
+    EXPECT_EQ(*nodes_[0]->store()->GetBlock(dump_, block.key), block.encoded);
+  // And where nobody has read, scrubbing has.
+  Replicator& other = nodes_[1]->replicator(
+      [](ReplicatorOptions* options) { options->scrub_bytes_per_second = uint64_t{1} << 40; });
+  absl::SleepFor(absl::Milliseconds(10));
+  ASSERT_TRUE(other.RunOnce().ok());
+  EXPECT_GE(other.stats().blocks_healed, 5u);
+  EXPECT_TRUE(nodes_[1]->store()->Damaged().empty());
 }
 
 TEST_F(ReplicateTest, ManyRunsAndBucketsNeedSeveralRequests) {
