@@ -117,7 +117,7 @@ struct dcast_card {
 	dma_addr_t *dma;	    /* of the ring's packets; NULL: not behind an IOMMU */
 
 	/* Panic only. */
-	u64 asked_ns;	   /* when it was asked for its link, and */
+	u64 ask_ns;	   /* when it is asked for its link again, and */
 	bool link;	   /* what it said */
 	u64 lock_since_ns; /* since when a queue's lock is held; 0: it is not */
 	bool barred;	   /* a stopped processor may hold a lock of the driver's own */
