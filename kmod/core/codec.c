@@ -8,8 +8,13 @@
 #include "kmod/core/sender_internal.h"
 
 #define DCAST_CODEC_SAMPLE  (128u << 10) /* raw bytes before a codec's cost is believed */
-#define DCAST_CODEC_FORGET  (8u << 20)	 /* raw bytes, at which what was measured is halved */
-#define DCAST_CODEC_TURNS   128		 /* blocks, of which each other codec gets one */
+/*
+ * Raw bytes, at which what was measured is halved. Memory changes its nature within a few MiB: what
+ * does not compress would have all that follows sent as it is.
+ */
+#define DCAST_CODEC_FORGET  (512u << 10)
+/* Blocks, of which one is given to each codec that is not in use; of zstd, which is dear, one of four times as many. */
+#define DCAST_CODEC_TURNS   32
 #define DCAST_CODEC_WINDOW  (20 * DCAST_MS)
 #define DCAST_CODEC_FAIR_NS (50 * DCAST_MS) /* a step that took longer was not the work's */
 
@@ -73,9 +78,11 @@ enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again)
 		if (s->config.codecs >> c & 1 && state->cost[c].raw < DCAST_CODEC_SAMPLE)
 			return (enum dcast_codec)c;
 	/* Memory changes its nature on the way: what was worse may be better now. */
-	state->turn = (__u8)((state->turn + 1) % DCAST_CODEC_TURNS);
-	if (state->turn < DCAST_CODECS && s->config.codecs >> state->turn & 1)
-		return (enum dcast_codec)state->turn;
+	state->turn = (__u8)((state->turn + 1) % (4 * DCAST_CODEC_TURNS));
+	c = state->turn % DCAST_CODEC_TURNS;
+	if (c < DCAST_CODECS && s->config.codecs >> c & 1 &&
+	    (c <= DCAST_CODEC_LZ4 || c == state->turn))
+		return (enum dcast_codec)c;
 	return (enum dcast_codec)dcast_codec_best(s);
 }
 
@@ -113,8 +120,11 @@ void dcast_codec_stepped(struct dcast_sender *s, __u64 now_ns, __u64 ns, int blo
 	if (elapsed >= DCAST_CODEC_WINDOW) {
 		const __u64 kib_ns = state->window_bytes ? elapsed * 1024 / state->window_bytes : 0;
 
-		/* Held up by the network: this is what it takes. Else it takes at least as much. */
-		if (kib_ns && (state->blocked_ns > elapsed / 2 || kib_ns < state->wire_ns_kib))
+		/*
+		 * Held up by the network, if only for a part of the time: its queue was full, so that
+		 * this is what it takes. Else it takes at most as much.
+		 */
+		if (kib_ns && (state->blocked_ns > elapsed / 8 || kib_ns < state->wire_ns_kib))
 			state->wire_ns_kib = kib_ns < 0xffffffffu ? (__u32)kib_ns : 0xffffffffu;
 		state->window_ns = now_ns;
 		state->window_bytes = 0;

@@ -213,6 +213,8 @@ unsigned int dcast_sender_step(struct dcast_sender *s, __u64 now_ns);
  * lock, and waits for nobody; nobody waits for it: a block that does not come is encoded by another.
  */
 int dcast_sender_help(struct dcast_sender *s, unsigned int helper);
+/* True when half of the slots wait for somebody to encode them: helpers that sleep should be woken. */
+int dcast_sender_wants_help(const struct dcast_sender *s);
 
 /*
  * When step() wants to be called again at the latest, ns on the caller's clock: at once when it is

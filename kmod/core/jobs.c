@@ -112,6 +112,16 @@ int dcast_sender_help(struct dcast_sender *s, unsigned int helper)
 	return dcast_job_serve(s, helper);
 }
 
+/* Context: any; pure. */
+int dcast_sender_wants_help(const struct dcast_sender *s)
+{
+	unsigned int i, asked = 0;
+
+	for (i = 0; i < s->nr_slots; i++)
+		asked += dcast_slot_state(&s->slots[i]) == DCAST_SLOT_ASKED;
+	return asked * 2 >= s->nr_slots;
+}
+
 /* Context: any; must not allocate. */
 struct dcast_slot *dcast_job_made(struct dcast_sender *s)
 {

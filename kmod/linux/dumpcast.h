@@ -471,6 +471,7 @@ void dcast_helpers_free(struct dcast_host *host);
 void dcast_helpers_held(struct dcast_out_text *out, const struct dcast_host *host);
 unsigned int dcast_helpers_parked(const struct dcast_host *host);
 void dcast_helpers_begin(void);
+void dcast_helpers_wake(struct dcast_host *host, u64 now);
 void dcast_helpers_end(void);
 unsigned int dcast_helpers_stack_used(const struct dcast_host *host);
 

@@ -26,16 +26,23 @@
 
 #if defined(CONFIG_X86_64) && defined(CONFIG_SMP)
 #include <asm/apic.h>
+#include <asm/irqflags.h>
 #include <asm/nmi.h>
 #include <asm/smp.h>
+#include <asm/sync_core.h>
 
 #define DCAST_HELPER_STACK_BYTES (16 * 1024)
 #define DCAST_PARK_MS		 1000 /* for all to come, as the kernel's own operation waits */
 #define DCAST_LATCH_NS		 (20 * NSEC_PER_MSEC)
+#define DCAST_NAP_AFTER_NS	 (50 * NSEC_PER_USEC) /* without work */
+#define DCAST_WAKE_NS		 (100 * NSEC_PER_USEC) /* between two NMIs to wake by */
+#define DCAST_AWAKE_NS		 (20 * NSEC_PER_MSEC) /* for all to wake */
 
 struct dcast_helper {
 	struct dcast_host *host;
 	unsigned int number; /* 1 and up, as the engine counts them */
+	unsigned int cpu;    /* in a panic: whose it is */
+	bool asleep;	     /* in a panic */
 	void *stack;
 };
 
@@ -49,15 +56,78 @@ static atomic_t dcast_parked = ATOMIC_INIT(0);
 static atomic_t dcast_numbered = ATOMIC_INIT(0);
 static bool dcast_park_open; /* there is a dump to help with */
 static bool dcast_park_over;
+static bool dcast_park_awake; /* nobody sleeps any more */
+static atomic_t dcast_asleep = ATOMIC_INIT(0);
+static u64 dcast_woken_ns;
+
+/*
+ * FRED and Xen's guests return from NMIs in another way; there, who has nothing to do spins.
+ * Context: any.
+ */
+static bool dcast_may_nap(void)
+{
+#ifdef X86_FEATURE_FRED
+	if (boot_cpu_has(X86_FEATURE_FRED))
+		return false;
+#endif
+	return !boot_cpu_has(X86_FEATURE_XENPV);
+}
+
+/*
+ * Until an NMI comes. A processor that spins may be a hypervisor's thread, and take its time from
+ * what carries the packets. IRET lets NMIs in again; the kernel's entry is made for one within
+ * another, which marks the first to be done once more, and returns (arch/x86/entry/entry_64.S). One that
+ * comes before the processor halts is lost for waking: who wakes, does so again and again.
+ * Context: NMI.
+ */
+static void dcast_nap(bool *asleep)
+{
+	if (!dcast_may_nap()) {
+		cpu_relax();
+		return;
+	}
+	iret_to_self();
+	if (asleep)
+		WRITE_ONCE(*asleep, true);
+	atomic_inc(&dcast_asleep);
+	smp_mb__after_atomic(); /* against dcast_wake_all() */
+	if (!READ_ONCE(dcast_park_awake))
+		native_halt();
+	atomic_dec(&dcast_asleep);
+	if (asleep)
+		WRITE_ONCE(*asleep, false);
+}
+
+/* All that sleep, for good. Context: panic. */
+static void dcast_wake_all(void)
+{
+	const u64 began = dcast_now_ns();
+	unsigned int cpu;
+
+	WRITE_ONCE(dcast_park_awake, true);
+	smp_mb(); /* against dcast_nap() */
+	while (atomic_read(&dcast_asleep) && dcast_now_ns() - began < DCAST_AWAKE_NS) {
+		for_each_online_cpu(cpu)
+			if (cpu != dcast_park_self)
+				apic->send_IPI(cpu, NMI_VECTOR);
+		udelay(50);
+	}
+}
 
 /* Context: NMI; on the helper's own stack. */
 static void __used dcast_help(struct dcast_helper *helper)
 {
 	struct dcast_sender *s = &helper->host->panic->sender;
+	u64 idle_ns = dcast_now_ns();
 
+	helper->cpu = raw_smp_processor_id();
 	while (!smp_load_acquire(&dcast_park_over)) {
-		if (!smp_load_acquire(&dcast_park_open) || !dcast_sender_help(s, helper->number))
+		if (smp_load_acquire(&dcast_park_open) && dcast_sender_help(s, helper->number))
+			idle_ns = dcast_now_ns();
+		else if (dcast_now_ns() - idle_ns < DCAST_NAP_AFTER_NS)
 			cpu_relax();
+		else
+			dcast_nap(&helper->asleep);
 	}
 }
 
@@ -78,7 +148,7 @@ static int dcast_park(unsigned int cmd, struct pt_regs *regs)
 		dcast_on_stack(dcast_help, &host->helpers[number - 1],
 			       host->helpers[number - 1].stack, DCAST_HELPER_STACK_BYTES);
 	while (!smp_load_acquire(&dcast_park_over))
-		cpu_relax();
+		dcast_nap(NULL);
 	/* By then the kernel's NMI has been sent, and is taken as soon as this one ends. */
 	over_ns = dcast_now_ns();
 	while (dcast_now_ns() - over_ns < DCAST_LATCH_NS)
@@ -133,6 +203,27 @@ void dcast_helpers_begin(void)
 }
 
 /*
+ * A helper that sleeps is woken when half of the slots wait for one: the sender encodes, too, and
+ * where the network is what is slow nobody else is needed.
+ * Context: panic.
+ */
+void dcast_helpers_wake(struct dcast_host *host, u64 now)
+{
+	unsigned int i;
+
+	if (now - dcast_woken_ns < DCAST_WAKE_NS || !atomic_read(&dcast_asleep) ||
+	    !dcast_sender_wants_help(&host->panic->sender))
+		return;
+	for (i = 0; i < host->panic->config.helpers; i++) {
+		if (!READ_ONCE(host->helpers[i].asleep))
+			continue;
+		dcast_woken_ns = now;
+		apic->send_IPI(host->helpers[i].cpu, NMI_VECTOR);
+		return;
+	}
+}
+
+/*
  * No processor is in our code any more, or shall be: the kernel stops them its own way.
  * Context: panic; also after a second fault.
  */
@@ -140,6 +231,7 @@ void dcast_helpers_end(void)
 {
 	if (!dcast_park_host || dcast_park_over)
 		return;
+	dcast_wake_all();
 	smp_store_release(&dcast_park_over, true);
 	dcast_kernels_stop();
 }
@@ -244,6 +336,10 @@ unsigned int dcast_helpers_parked(const struct dcast_host *host)
 }
 
 void dcast_helpers_begin(void)
+{
+}
+
+void dcast_helpers_wake(struct dcast_host *host, u64 now)
 {
 }
 

@@ -302,6 +302,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		if (limit && now - host->started_ns > 2 * limit)
 			break;
 		sent = dcast_sender_step(s, now);
+		dcast_helpers_wake(host, now);
 		dcast_review_risk(host, now);
 		dcast_poll_all(host);
 		touch_nmi_watchdog();
