@@ -398,8 +398,8 @@ Admission::Signature Dump::signature() const {
   return signature;
 }
 
-// What the policy says, from META on until all of the memory is sent; a live or test dump is asked for by
-// somebody.
+// What the policy says, from META on until all of the memory is sent; a live or test dump is asked
+// for by somebody.
 void Dump::StepAdmission(TimeNs now) {
   if (!sender_there() || live_dump_ || test_ || !live_->class0.meta() || now < admit_next_ns_)
     return;

@@ -243,9 +243,10 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
       ->check(CheckBytes)
       ->capture_default_str()
       ->group("Limits");
-  app->add_option("--scrub-rate", o->scrub_mib_s,
-                  "MiB a second that the relay reads of its own store, to find blocks that the disk "
-                  "has changed and have them from a peer. 0: only what somebody reads is found")
+  app->add_option(
+         "--scrub-rate", o->scrub_mib_s,
+         "MiB a second that the relay reads of its own store, to find blocks that the disk "
+         "has changed and have them from a peer. 0: only what somebody reads is found")
       ->check(CLI::Range(0, 100000))
       ->capture_default_str()
       ->group("Limits");

@@ -16,7 +16,7 @@ struct RelayOptions {
   std::string store_path;  // default: see DefaultStorePath()
   uint64_t min_free_bytes = 1ull << 30;
   uint32_t scrub_mib_s = 4;  // 0: none
-  std::string key_file;  // empty: unauthenticated
+  std::string key_file;      // empty: unauthenticated
 
   std::string group = "239.192.68.67";  // lane 0; lane i is i higher. "none": no multicast
   std::string group6 = "ff08::4443";

@@ -94,8 +94,8 @@ absl::Status RocksStore::ReadThrough(const BlockTables& tables, std::string* at,
   const std::unique_ptr<rocksdb::Iterator> index(db_->NewIterator(read, index_));
   std::unique_ptr<rocksdb::Iterator> blocks(tables.db->NewIterator(read, tables.family));
   uint64_t seen = 0;
-  for (index->Seek(*at); index->Valid() && index->key().starts_with(
-                                               rocksdb::Slice(prefix.data(), prefix.size()));
+  for (index->Seek(*at);
+       index->Valid() && index->key().starts_with(rocksdb::Slice(prefix.data(), prefix.size()));
        index->Next()) {
     *at = index->key().ToString();
     if (seen >= bytes) return absl::OkStatus();
@@ -151,8 +151,7 @@ void RocksStore::StopMerging() const {
   // Merges would meet the damaged table again and again. Without them searches take longer, and
   // that is all: nothing is refused for it.
   if (!merge_failed_.exchange(false)) return;
-  const rocksdb::Status s =
-      db_->SetOptions(blocks_, {{"disable_auto_compactions", "true"}});
+  const rocksdb::Status s = db_->SetOptions(blocks_, {{"disable_auto_compactions", "true"}});
   if (options_.log)
     options_.log(absl::StrCat("a table of ", options_.path,
                               " is damaged: tables are merged no more until the next start (",

@@ -28,16 +28,15 @@ absl::StatusOr<OpenedBlocks> RocksStore::OpenBlocks(const DumpKey& dump) const {
   opened.key_sum = set.key_sum();
   std::array<NumberSet, DCAST_CLASSES> held;
   for (uint8_t c = 0; c < DCAST_CLASSES; c++) held[c] = set.numbers(c);
-  opened.source = std::make_shared<RocksSource>(this, db_.get(), blocks_, index_,
-                                                db_->GetSnapshot(), dump, std::move(held),
-                                                entry->buffered);
+  opened.source = std::make_shared<RocksSource>(
+      this, db_.get(), blocks_, index_, db_->GetSnapshot(), dump, std::move(held), entry->buffered);
   return opened;
 }
 
-RocksSource::RocksSource(const RocksStore* store, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* blocks,
-                         rocksdb::ColumnFamilyHandle* index, const rocksdb::Snapshot* snapshot,
-                         const DumpKey& dump, std::array<NumberSet, DCAST_CLASSES> held,
-                         rocks::BufferedKeys buffered)
+RocksSource::RocksSource(const RocksStore* store, rocksdb::DB* db,
+                         rocksdb::ColumnFamilyHandle* blocks, rocksdb::ColumnFamilyHandle* index,
+                         const rocksdb::Snapshot* snapshot, const DumpKey& dump,
+                         std::array<NumberSet, DCAST_CLASSES> held, rocks::BufferedKeys buffered)
     : store_(store),
       db_(db),
       blocks_(blocks),

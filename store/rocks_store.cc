@@ -89,8 +89,8 @@ absl::Status RocksStore::OpenDatabase() {
                      "; choose a folder that this user may write"));
   }
   const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
-  const rocksdb::DBOptions db_options = rocks::DatabaseOptions(
-      direct_io, options_.log, [this] { merge_failed_ = true; });
+  const rocksdb::DBOptions db_options =
+      rocks::DatabaseOptions(direct_io, options_.log, [this] { merge_failed_ = true; });
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {

@@ -52,9 +52,8 @@ class RocksStore final : public Store {
   std::vector<DamagedDump> Damaged() const override;
   absl::Status Verify(const DumpKey& dump) const override;
   absl::Status Scrub(uint64_t bytes) override;
-  absl::Status ReplaceBlocks(
-      const DumpKey& dump,
-      const std::vector<std::pair<BlockKey, std::string>>& blocks) override;
+  absl::Status ReplaceBlocks(const DumpKey& dump,
+                             const std::vector<std::pair<BlockKey, std::string>>& blocks) override;
   absl::Status PutDump(const v1::DumpRecord& record) override;
   absl::Status UpdateDump(const DumpKey& dump,
                           const std::function<bool(v1::DumpRecord*)>& change) override;
@@ -124,8 +123,8 @@ class RocksStore final : public Store {
   absl::Status WriteIndex(const std::vector<PendingKey>& keys);
   void NoteDamage(const DumpKey& dump, const BlockKey& key) const;
   void ForgetDamage(const DumpKey& dump);
-  // Reads what keys of the index from *at on, with this prefix, name; *at is where it stopped, empty
-  // at the end.
+  // Reads what keys of the index from *at on, with this prefix, name; *at is where it stopped,
+  // empty at the end.
   struct BlockTables {
     rocksdb::DB* db;
     rocksdb::ColumnFamilyHandle* family;

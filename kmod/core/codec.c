@@ -7,16 +7,18 @@
  */
 #include "kmod/core/sender_internal.h"
 
-#define DCAST_CODEC_SAMPLE  (128u << 10) /* raw bytes before a codec's cost is believed */
+#define DCAST_CODEC_SAMPLE (128u << 10) /* raw bytes before a codec's cost is believed */
 /*
- * Raw bytes, at which what was measured is halved. Memory changes its nature within a few MiB: what
- * does not compress would have all that follows sent as it is.
+ * Raw bytes, at which what was measured is halved: of what is in use, and of what is only tried. Memory
+ * changes its nature within a few MiB: what does not compress would have all that follows sent as it is.
  */
-#define DCAST_CODEC_FORGET  (512u << 10)
-/* Blocks, of which one is given to each codec that is not in use; of zstd, which is dear, one of four times as many. */
-#define DCAST_CODEC_TURNS   32
-#define DCAST_CODEC_WINDOW  (20 * DCAST_MS)
-#define DCAST_CODEC_FAIR_NS (50 * DCAST_MS) /* a step that took longer was not the work's */
+#define DCAST_CODEC_FORGET	 (512u << 10)
+#define DCAST_CODEC_FORGET_TRIED (2 * DCAST_CODEC_SAMPLE)
+/* Blocks, of which each codec gets one; and LZ4, which costs little either way, one of so many. */
+#define DCAST_CODEC_TURNS     128
+#define DCAST_CODEC_LZ4_TURNS 16
+#define DCAST_CODEC_WINDOW    (20 * DCAST_MS)
+#define DCAST_CODEC_FAIR_NS   (50 * DCAST_MS) /* a step that took longer was not the work's */
 
 /* ns for a KiB of memory that is encoded by codec c. Context: any; pure. */
 static __u64 dcast_codec_time(const struct dcast_sender *s, unsigned int c)
@@ -78,10 +80,9 @@ enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again)
 		if (s->config.codecs >> c & 1 && state->cost[c].raw < DCAST_CODEC_SAMPLE)
 			return (enum dcast_codec)c;
 	/* Memory changes its nature on the way: what was worse may be better now. */
-	state->turn = (__u8)((state->turn + 1) % (4 * DCAST_CODEC_TURNS));
-	c = state->turn % DCAST_CODEC_TURNS;
-	if (c < DCAST_CODECS && s->config.codecs >> c & 1 &&
-	    (c <= DCAST_CODEC_LZ4 || c == state->turn))
+	state->turn = (__u8)((state->turn + 1) % DCAST_CODEC_TURNS);
+	c = state->turn % DCAST_CODEC_LZ4_TURNS == DCAST_CODEC_LZ4 ? DCAST_CODEC_LZ4 : state->turn;
+	if (c < DCAST_CODECS && s->config.codecs >> c & 1)
 		return (enum dcast_codec)c;
 	return (enum dcast_codec)dcast_codec_best(s);
 }
@@ -99,7 +100,8 @@ void dcast_codec_learn(struct dcast_sender *s, const struct dcast_slot *slot)
 	cost->raw += slot->raw_len;
 	cost->encoded += slot->len;
 	cost->ns += slot->encode_ns;
-	if (cost->raw < DCAST_CODEC_FORGET)
+	if (cost->raw <
+	    (slot->codec == s->codec.best ? DCAST_CODEC_FORGET : DCAST_CODEC_FORGET_TRIED))
 		return;
 	cost->raw /= 2;
 	cost->encoded /= 2;

@@ -34,9 +34,9 @@
 #define DCAST_HELPER_STACK_BYTES (16 * 1024)
 #define DCAST_PARK_MS		 1000 /* for all to come, as the kernel's own operation waits */
 #define DCAST_LATCH_NS		 (20 * NSEC_PER_MSEC)
-#define DCAST_NAP_AFTER_NS	 (50 * NSEC_PER_USEC) /* without work */
+#define DCAST_NAP_AFTER_NS	 (50 * NSEC_PER_USEC)  /* without work */
 #define DCAST_WAKE_NS		 (100 * NSEC_PER_USEC) /* between two NMIs to wake by */
-#define DCAST_AWAKE_NS		 (20 * NSEC_PER_MSEC) /* for all to wake */
+#define DCAST_AWAKE_NS		 (20 * NSEC_PER_MSEC)  /* for all to wake */
 
 struct dcast_helper {
 	struct dcast_host *host;

@@ -154,8 +154,7 @@ absl::Status Replicator::Heal(const DamagedDump& damaged) {
     for (size_t at = 0; at < keys.size(); at += options_.batch_blocks) {
       const std::vector<BlockKey> asked(
           keys.begin() + static_cast<ptrdiff_t>(at),
-          keys.begin() +
-              static_cast<ptrdiff_t>(std::min(at + options_.batch_blocks, keys.size())));
+          keys.begin() + static_cast<ptrdiff_t>(std::min(at + options_.batch_blocks, keys.size())));
       std::vector<std::pair<BlockKey, std::string>> blocks;
       absl::flat_hash_set<BlockKey> wanted(asked.begin(), asked.end());
       bool cut_short = false;
@@ -177,9 +176,9 @@ absl::Status Replicator::Heal(const DamagedDump& damaged) {
       stats_.blocks_healed += blocks.size();
     }
     if (left.size() < keys.size())
-      Log(dump, absl::StrCat("healed ", keys.size() - left.size(), " of ", lost,
-                             " blocks that the disk of this relay had changed, from ",
-                             peer->target()));
+      Log(dump,
+          absl::StrCat("healed ", keys.size() - left.size(), " of ", lost,
+                       " blocks that the disk of this relay had changed, from ", peer->target()));
     keys = std::move(left);
   }
   if (keys.empty()) verified_.erase(dump);

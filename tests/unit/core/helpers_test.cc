@@ -172,23 +172,38 @@ TEST(Helpers, NobodyComesAtAll) {
   EXPECT_EQ(dcast_sender_stats(host.sender.get())->helped_blocks, 0u);
 }
 
+TEST(Helpers, AreWantedWhileBlocksWaitAndNotAfterwards) {
+  FakeHost host({{0, 8 * kMiB}});
+  host.config.helpers = 5;
+  host.Init();
+  EXPECT_FALSE(dcast_sender_wants_help(host.sender.get()));
+  host.Begin();
+  bool wanted = false;
+  host.Run(
+      [&] {
+        wanted = wanted || dcast_sender_wants_help(host.sender.get());
+        return wanted;
+      },
+      1'000'000'000);
+  EXPECT_TRUE(wanted);
+  ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_DONE));
+  EXPECT_FALSE(dcast_sender_wants_help(host.sender.get()));
+}
+
 // What encoding costs, on a clock of its own.
 uint64_t cost_clock_ns;
 unsigned cost_ns_byte[3];
 
-// The codec that most of the memory was encoded with.
-dcast_codec Favourite(uint8_t codecs, uint32_t rate_kib_s) {
+// A host of 32 MiB, of which one page of `every` leaves, and whose encoding and sending take time.
+dcast_stats DumpWithCosts(uint8_t codecs, uint32_t rate_kib_s, unsigned every,
+                          int (*read_page)(void*, __u64, void*)) {
   FakeHost host({{0, 32 * kMiB}});
-  for (auto& [pfn, cls] : host.class_override) cls = pfn % 4 == 0 ? 2 : 0;
+  for (auto& [pfn, cls] : host.class_override) cls = pfn % every == 0 ? 2 : 0;
   host.config.codecs = codecs;
   host.config.rate_kib_s = rate_kib_s;
   host.config.linger_ns = 1000;
   host.keep_packets = false;
-  host.rim.read_page = [](void*, __u64 pfn, void* dst) {
-    for (unsigned i = 0; i < 4096; ++i)
-      static_cast<uint8_t*>(dst)[i] = static_cast<uint8_t>(i % 32 < 20 ? i % 32 : pfn * i >> 3);
-    return 0;
-  };
+  host.rim.read_page = read_page;
   host.rim.clock_ns = [](void*) -> __u64 { return cost_clock_ns; };
   host.rim.compress = [](void*, unsigned, dcast_codec codec, const void* src, __u32 len, void* dst,
                          __u32 cap) -> __u32 {
@@ -204,7 +219,16 @@ dcast_codec Favourite(uint8_t codecs, uint32_t rate_kib_s) {
   host.Init();
   host.Begin();
   EXPECT_TRUE(host.RunToPhase(DCAST_PHASE_DONE, 1'000'000'000'000));
-  const dcast_stats& stats = *dcast_sender_stats(host.sender.get());
+  return *dcast_sender_stats(host.sender.get());
+}
+
+// The codec that most of the memory was encoded with.
+dcast_codec Favourite(uint8_t codecs, uint32_t rate_kib_s) {
+  const dcast_stats stats = DumpWithCosts(codecs, rate_kib_s, 4, [](void*, __u64 pfn, void* dst) {
+    for (unsigned i = 0; i < 4096; ++i)
+      static_cast<uint8_t*>(dst)[i] = static_cast<uint8_t>(i % 32 < 20 ? i % 32 : pfn * i >> 3);
+    return 0;
+  });
   unsigned best = 0;
   for (unsigned c = 0; c < 3; ++c) {
     if (stats.codec_raw_bytes[c] > stats.codec_raw_bytes[best]) best = c;
@@ -230,6 +254,23 @@ TEST(Codec, WhicheverIsSlowerDecides) {
   EXPECT_EQ(Favourite(kAll, 1024), DCAST_CODEC_ZSTD) << "the network is slow";
   EXPECT_EQ(Favourite(1 << DCAST_CODEC_NONE | 1 << DCAST_CODEC_LZ4, 1024), DCAST_CODEC_LZ4);
   EXPECT_EQ(Favourite(1 << DCAST_CODEC_LZ4, 0), DCAST_CODEC_LZ4);
+}
+
+// Noise is sent as it is; the text behind it is compressed before long.
+TEST(Codec, FollowsWhatMemoryIsLike) {
+  cost_ns_byte[DCAST_CODEC_NONE] = 20;
+  cost_ns_byte[DCAST_CODEC_LZ4] = 8;
+  cost_ns_byte[DCAST_CODEC_ZSTD] = 200;
+  const dcast_stats stats = DumpWithCosts(7, 0, 1, [](void*, __u64 pfn, void* dst) {
+    uint64_t state = pfn * 2 + 1;
+    for (unsigned i = 0; i < 4096; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      static_cast<uint8_t*>(dst)[i] = static_cast<uint8_t>(pfn < 4096 ? state >> 56 : i % 16);
+    }
+    return 0;
+  });
+  EXPECT_GT(stats.codec_raw_bytes[DCAST_CODEC_NONE], stats.raw_bytes / 2 * 3 / 4);
+  EXPECT_GT(stats.codec_raw_bytes[DCAST_CODEC_LZ4], stats.raw_bytes / 2 * 3 / 4);
 }
 
 }  // namespace

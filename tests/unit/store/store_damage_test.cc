@@ -144,8 +144,7 @@ TEST_F(StoreDamageTest, AViewThatWasOpenBeforeSeesWhatWasWrittenAgain) {
   ASSERT_TRUE(opened.ok());
   const std::set<uint64_t> lost = Unreadable();
   std::string encoded;
-  EXPECT_TRUE(
-      absl::IsDataLoss(opened->source->ReadBlock(1, *lost.begin(), &encoded).status()));
+  EXPECT_TRUE(absl::IsDataLoss(opened->source->ReadBlock(1, *lost.begin(), &encoded).status()));
   Replace(lost);
   ASSERT_TRUE(opened->source->ReadBlock(1, *lost.begin(), &encoded).ok());
   EXPECT_EQ(encoded, BytesOf(*lost.begin()));

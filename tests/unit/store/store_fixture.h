@@ -53,8 +53,8 @@ std::string EncodeMeta(dcast_meta meta, const std::vector<uint64_t>& stream_len)
 // A PRESENCE chunk with the bits of `windows[c - 1]` set for class c, relative to the slice.
 std::string EncodePresence(const std::vector<std::vector<uint32_t>>& windows);
 
-// Changes a bit in every `every` bytes of the tables of at least 256 KiB in a closed store's folder,
-// where these have data; how many.
+// Changes a bit in every `every` bytes of the tables of at least 256 KiB in a closed store's
+// folder, where these have data; how many.
 size_t FlipTables(const std::string& path, size_t every);
 
 // `count` bytes that depend on `seed`.
