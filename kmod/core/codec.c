@@ -68,23 +68,35 @@ void dcast_codec_init(struct dcast_sender *s)
 			s->codec.best = (__u8)c;
 }
 
+/*
+ * The codec that block `number` is to try, DCAST_CODECS for none: memory changes its nature on the way, and
+ * what was worse may be better now. By its number, so that a block that is asked for again comes out the
+ * same. Context: any; pure.
+ */
+static unsigned int dcast_codec_turn(const struct dcast_sender *s, __u64 number)
+{
+	const unsigned int turn = number % DCAST_CODEC_TURNS;
+	const unsigned int c = turn % DCAST_CODEC_LZ4_TURNS == DCAST_CODEC_LZ4 ? DCAST_CODEC_LZ4 :
+										 turn;
+
+	return c < DCAST_CODECS && s->config.codecs >> c & 1 ? c : DCAST_CODECS;
+}
+
 /* Context: any; must not allocate. */
-enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again)
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s, __u64 number, int again)
 {
 	struct dcast_codec_state *state = &s->codec;
 	unsigned int c;
 
-	if (!s->rim.clock_ns || again)
+	if (!s->rim.clock_ns)
 		return (enum dcast_codec)state->best;
-	for (c = 0; c < DCAST_CODECS; c++)
+	for (c = 0; c < DCAST_CODECS && !again; c++)
 		if (s->config.codecs >> c & 1 && state->cost[c].raw < DCAST_CODEC_SAMPLE)
 			return (enum dcast_codec)c;
-	/* Memory changes its nature on the way: what was worse may be better now. */
-	state->turn = (__u8)((state->turn + 1) % DCAST_CODEC_TURNS);
-	c = state->turn % DCAST_CODEC_LZ4_TURNS == DCAST_CODEC_LZ4 ? DCAST_CODEC_LZ4 : state->turn;
-	if (c < DCAST_CODECS && s->config.codecs >> c & 1)
-		return (enum dcast_codec)c;
-	return (enum dcast_codec)dcast_codec_best(s);
+	c = dcast_codec_turn(s, number);
+	if (c == DCAST_CODECS)
+		c = again ? state->best : dcast_codec_best(s);
+	return (enum dcast_codec)c;
 }
 
 /* Context: any; must not allocate. */

@@ -45,7 +45,7 @@ static void dcast_job_name(struct dcast_sender *s, struct dcast_slot *slot,
 	slot->block_class = (__u8)block_class;
 	slot->number = number;
 	slot->named = (__u8)named;
-	slot->codec = (__u8)dcast_codec_pick(s, again);
+	slot->codec = (__u8)dcast_codec_pick(s, number, again);
 	slot->taken_ns = 0;
 	slot->lost = 0;
 	slot->again = 0;

@@ -100,7 +100,6 @@ struct dcast_codec_state {
 	__u64 stepped_ns, blocked_ns; /* last step; how long of the window nothing could leave */
 	__u32 wire_ns_kib;	      /* what the network takes for a KiB; 0: more than was sent */
 	__u8 blocked;		      /* since the last step */
-	__u8 turn;		      /* blocks until each codec is tried again */
 	__u8 best;		      /* enum dcast_codec */
 };
 
@@ -321,7 +320,7 @@ void dcast_jobs_drop(struct dcast_sender *s);
 /* ---- codec.c ---- */
 void dcast_codec_init(struct dcast_sender *s);
 /* again: a block that was sent before, which should come out the same. */
-enum dcast_codec dcast_codec_pick(struct dcast_sender *s, int again);
+enum dcast_codec dcast_codec_pick(struct dcast_sender *s, __u64 number, int again);
 /* A block was made. */
 void dcast_codec_learn(struct dcast_sender *s, const struct dcast_slot *slot);
 /* A step has ended, and its packets have left, in ns; blocked: more would have, if they could. */

@@ -176,7 +176,7 @@ def test_noise_during_a_dump(cluster, image):
         thread = threading.Thread(target=disturb)
         thread.start()
         try:
-            sender = c.send(image, "--rate", 6)
+            sender = c.send(image, "--rate", 6, "--codec", "lz4")
             assert sender.wait() == 0, c.words()
             dumps = c.wait_state()
         finally:
