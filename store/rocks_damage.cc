@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "store/rocks_format.h"
 #include "store/rocks_store.h"
 
@@ -14,6 +16,9 @@ namespace dumpcast {
 namespace {
 
 using rocks::ToAbsl;
+
+constexpr int kOpenTries = 10;
+constexpr absl::Duration kOpenAgain = absl::Milliseconds(50);
 
 std::string_view ToView(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
@@ -133,10 +138,16 @@ absl::Status RocksStore::Verify(const DumpKey& dump) const {
   read_only.listeners.clear();
   std::vector<rocksdb::ColumnFamilyHandle*> families;
   rocksdb::DB* opened = nullptr;
-  const rocksdb::Status s = rocksdb::DB::OpenForReadOnly(
-      read_only, options_.path,
-      {{rocksdb::kDefaultColumnFamilyName, family}, {std::string(rocks::kBlocksFamily), family}},
-      &families, &opened);
+  rocksdb::Status s;
+  // Files that the database drops meanwhile may be missed.
+  for (int i = 0; i < kOpenTries; ++i) {
+    s = rocksdb::DB::OpenForReadOnly(
+        read_only, options_.path,
+        {{rocksdb::kDefaultColumnFamilyName, family}, {std::string(rocks::kBlocksFamily), family}},
+        &families, &opened);
+    if (s.ok()) break;
+    absl::SleepFor(kOpenAgain);
+  }
   if (!s.ok()) return ToAbsl(s, "cannot open the tables once more");
   const std::unique_ptr<rocksdb::DB> db(opened);
   std::string at = rocks::DumpPrefix(dump);

@@ -134,6 +134,7 @@ TEST(Helpers, TurnByTurnTheDumpIsTheSame) {
 }
 
 std::atomic<bool> stuck_for_ever;
+std::atomic<bool> has_taken;
 thread_local bool is_stuck = false;
 
 TEST(Helpers, OneThatNeverComesBackIsDoneWithout) {
@@ -143,7 +144,10 @@ TEST(Helpers, OneThatNeverComesBackIsDoneWithout) {
   static int (*read_page)(void*, __u64, void*);
   read_page = host.rim.read_page;
   host.rim.read_page = [](void* ctx, __u64 pfn, void* dst) {
-    while (is_stuck && stuck_for_ever) std::this_thread::yield();
+    while (is_stuck && stuck_for_ever) {
+      has_taken = true;
+      std::this_thread::yield();
+    }
     return read_page(ctx, pfn, dst);
   };
   host.Init();
@@ -152,6 +156,13 @@ TEST(Helpers, OneThatNeverComesBackIsDoneWithout) {
     is_stuck = true;
     while (stuck_for_ever && !dcast_sender_help(host.sender.get(), 2)) std::this_thread::yield();
   });
+  // Slowly, until it has a block.
+  while (!has_taken && dcast_sender_phase(host.sender.get()) != DCAST_PHASE_DONE) {
+    host.now_ns = Now();
+    dcast_sender_step(host.sender.get(), host.now_ns);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(has_taken);
   {
     const Helpers helpers(host.sender.get(), 1);
     RunByTheClock(&host);

@@ -102,7 +102,7 @@ class StoreDamageTest : public ::testing::Test {
 TEST_F(StoreDamageTest, WhatIsReadIsNamedAndAllOfItByVerify) {
   Damage();
   EXPECT_TRUE(store_->Damaged().empty()) << "nobody has read anything";
-  ASSERT_TRUE(store_->Verify(dump_).ok());
+  ASSERT_EQ(store_->Verify(dump_), absl::OkStatus());
   const std::set<uint64_t> named = Damaged();
   EXPECT_GE(named.size(), 8u);
   EXPECT_LT(named.size(), kBlocks);
@@ -131,7 +131,7 @@ TEST_F(StoreDamageTest, WhatIsWrittenAgainIsReadFromThenOn) {
   Replace(lost);
   EXPECT_TRUE(store_->Damaged().empty());
   ExpectAllRight();
-  ASSERT_TRUE(store_->Verify(dump_).ok());
+  ASSERT_EQ(store_->Verify(dump_), absl::OkStatus());
   EXPECT_TRUE(store_->Damaged().empty());
   store_.reset();
   store_ = OpenOrDie(dir_.path());
