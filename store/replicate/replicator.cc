@@ -170,8 +170,9 @@ absl::Status Replicator::Heal(const DamagedDump& damaged) {
               },
               &cut_short)
           .IgnoreError();
-      if (absl::Status s = options_.store->ReplaceBlocks(dump, blocks); !s.ok()) return s;
       left.insert(left.end(), wanted.begin(), wanted.end());
+      if (blocks.empty()) continue;
+      if (absl::Status s = options_.store->ReplaceBlocks(dump, blocks); !s.ok()) return s;
       absl::MutexLock lock(&mu_);
       stats_.blocks_healed += blocks.size();
     }

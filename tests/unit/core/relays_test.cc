@@ -220,18 +220,23 @@ TEST_F(RelaysTest, OneFullAnswerAfterLogOnlyResumesTheWalk) {
   EXPECT_EQ(host_.Sent(DCAST_END).back()->as<dcast_end>().flags, 0);
 }
 
+// Two relays are known; 1 says LOG_ONLY and commits the log, 2 has not answered.
+void SendLogAlone(FakeHost& host) {
+  host.config.commits_wanted = 1;
+  host.config.linger_ns = 60'000 * kMs;
+  host.Init();
+  host.Hello(1);
+  host.Hello(2);
+  host.Begin();
+  host.Admit(1, DCAST_ADMIT_LOG_ONLY);
+  EXPECT_TRUE(host.RunToPhase(DCAST_PHASE_LINGER));
+  host.Commit(1);
+}
+
 TEST_F(RelaysTest, LogOnlyAwaitsTheAnswersOfAllWhoAreKnown) {
   for (const bool answers : {false, true}) {
     FakeHost host({{0, kMiB}});
-    host.config.commits_wanted = 1;
-    host.config.linger_ns = 60'000 * kMs;
-    host.Init();
-    host.Hello(1);
-    host.Hello(2);
-    host.Begin();
-    host.Admit(1, DCAST_ADMIT_LOG_ONLY);
-    ASSERT_TRUE(host.RunToPhase(DCAST_PHASE_LINGER));
-    host.Commit(1);
+    SendLogAlone(host);
     host.Run([] { return false; }, 300 * kMs);
     EXPECT_EQ(dcast_sender_phase(host.sender.get()), DCAST_PHASE_LINGER);
     if (answers) host.Admit(2, DCAST_ADMIT_LOG_ONLY);
@@ -241,15 +246,7 @@ TEST_F(RelaysTest, LogOnlyAwaitsTheAnswersOfAllWhoAreKnown) {
 }
 
 TEST_F(RelaysTest, CommitsOfTheLogAloneAreNoneOfTheMemory) {
-  host_.config.commits_wanted = 1;
-  host_.config.linger_ns = 60'000 * kMs;
-  host_.Init();
-  host_.Hello(1);
-  host_.Hello(2);
-  host_.Begin();
-  host_.Admit(1, DCAST_ADMIT_LOG_ONLY);
-  ASSERT_TRUE(host_.RunToPhase(DCAST_PHASE_LINGER));
-  host_.Commit(1);
+  SendLogAlone(host_);
   EXPECT_TRUE(dcast_sender_committed(host_.sender.get()));
   host_.Admit(2, DCAST_ADMIT_FULL);
   host_.Commit(1);  // was under way
