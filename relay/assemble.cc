@@ -38,10 +38,8 @@ Assembler::~Assembler() {
   std::erase(budget_->assemblers_, this);
 }
 
-void Assembler::Remove(Encodings::iterator encoding, Counter why) {
+unsigned Assembler::Erase(Encodings::iterator encoding) {
   const unsigned symbols = std::popcount(encoding->have);
-  counters_->Add(why, symbols);
-  budget_->waiting_symbols_ -= symbols;
   budget_->used_ -= encoding->bytes;
   used_ -= encoding->bytes;
   const BlockName name{encoding->key.block_class, encoding->key.number};
@@ -49,6 +47,13 @@ void Assembler::Remove(Encodings::iterator encoding, Counter why) {
   std::erase(it->second, encoding);
   if (it->second.empty()) by_name_.erase(it);
   encodings_.erase(encoding);
+  return symbols;
+}
+
+void Assembler::Remove(Encodings::iterator encoding, Counter why) {
+  const unsigned symbols = Erase(encoding);
+  counters_->Add(why, symbols);
+  budget_->waiting_symbols_ -= symbols;
 }
 
 bool Assembler::MakeRoom(uint64_t bytes, const Encoding* keep) {
@@ -139,27 +144,13 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
   return count(Counter::kStored);
 }
 
-std::optional<Assembler::Block> Assembler::Finish(Encodings::iterator encoding,
-                                                  const dcast_keys& keys) {
+Assembler::Block Assembler::Finish(Encodings::iterator encoding, const dcast_keys& keys) {
   Encoding& e = *encoding;
-  bool good = true;
-  if (!e.parity.empty())
-    good = RecoverData(e.data.data(), e.symbol_size, e.k, e.have, e.parity,
-                       std::min<uint32_t>(e.encoded_len, e.symbol_size));
-  good = good && dcast_block_digest(&keys, e.key.block_class, e.key.number, e.data.data(),
-                                    e.encoded_len) == e.key.digest;
-  if (!good) {
-    counters_->Add(Counter::kBlocksBadDigest);
-    Remove(encoding, Counter::kBadDigest);
-    return std::nullopt;
-  }
-  counters_->Add(Counter::kBlocks);
-  if (!e.parity.empty()) counters_->Add(Counter::kBlocksFec);
-  Block block{e.key, std::move(e.data)};
-  block.encoded.resize(e.encoded_len);
-  const BlockName name{e.key.block_class, e.key.number};
-  Remove(encoding, Counter::kInBlocks);
-  Drop(name);
+  Block block{e.key,
+              std::move(e.data),
+              {e.encoded_len, e.symbol_size, e.k, e.have, std::move(e.parity), keys}};
+  Erase(encoding);
+  Drop({block.key.block_class, block.key.number});
   return block;
 }
 

@@ -39,7 +39,10 @@ class AssemblyBudget {
   AssemblyBudget(uint64_t total_bytes, uint64_t dump_bytes)
       : total_bytes_(total_bytes), dump_bytes_(dump_bytes) {}
   uint64_t used() const { return used_; }
+  // Of incomplete blocks, and of those that are not decoded yet.
   uint64_t waiting_symbols() const { return waiting_symbols_; }
+  // So many of a block that Add() gave are no longer waited for.
+  void NoteDecoded(unsigned symbols) { waiting_symbols_ -= symbols; }
 
  private:
   friend class Assembler;
@@ -65,10 +68,11 @@ class Assembler {
 
   struct Block {
     BlockKey key;
-    std::string encoded;
+    std::string data;
+    Gathered gathered;
   };
   // One valid SYMBOL of a block that is not held. Counts it (kStored, kDuplicate, kMismatch,
-  // kMemory) and returns that; `block` is set when the block is whole and its digest right.
+  // kMemory) and returns that; `block` is set when it can be decoded: DecodeBlock().
   Counter Add(TimeNs now, const dcast_hdr& hdr, std::string_view payload, const dcast_keys& keys,
               std::optional<Block>* block);
 
@@ -111,9 +115,11 @@ class Assembler {
   using Encodings = std::list<Encoding>;  // oldest first
 
   bool MakeRoom(uint64_t bytes, const Encoding* keep);
-  // Counts the waiting symbols as `why` and frees the memory.
+  // Frees the memory. Returns how many symbols it had; they go on waiting.
+  unsigned Erase(Encodings::iterator encoding);
+  // Counts the waiting symbols as `why`, and erases.
   void Remove(Encodings::iterator encoding, Counter why);
-  std::optional<Block> Finish(Encodings::iterator encoding, const dcast_keys& keys);
+  Block Finish(Encodings::iterator encoding, const dcast_keys& keys);
 
   AssemblyBudget* budget_;
   Counters* counters_;

@@ -40,7 +40,7 @@ namespace dumpcast {
   X(kMemory, "symbols_memory", "no memory for another block")                                    \
   X(kStoreFull, "symbols_store_full", "the store refuses blocks, or its queue is full")          \
   X(kMismatch, "symbols_mismatch", "contradicting the lengths of an earlier symbol of the block") \
-  /* symbols_stored = the next group + those waiting in incomplete blocks */                     \
+  /* symbols_stored = the next group + those waiting in blocks incomplete or not decoded yet */  \
   X(kInBlocks, "stored_in_blocks", "became a block")                                             \
   X(kStale, "stored_stale", "of an encoding that another one of the same block overtook")        \
   X(kEvicted, "stored_evicted", "dropped with the oldest incomplete block, for memory")          \
@@ -84,8 +84,8 @@ class Counters {
   void Add(Counter counter, uint64_t n = 1) { values_[static_cast<size_t>(counter)] += n; }
   uint64_t operator[](Counter counter) const { return values_[static_cast<size_t>(counter)]; }
 
-  // Empty when the sums close; else which one does not. `waiting_symbols`: those in incomplete
-  // blocks now.
+  // Empty when the sums close; else which one does not. `waiting_symbols`: those in blocks
+  // that are incomplete or not decoded now.
   std::string Check(uint64_t waiting_symbols) const;
   // `name=value` of all that are not 0, in table order.
   std::string ToString() const;

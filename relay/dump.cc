@@ -2,9 +2,11 @@
 #include "relay/dump.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "relay/decode.h"
 #include "relay/reply.h"
 
 namespace dumpcast {
@@ -120,7 +122,13 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
   if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate &&
       source != sources_.end())
     ++source->second.duplicates;
-  if (block) Gain(now, block->key, std::move(block->encoded));
+  if (!block) return;
+  if (name.block_class != 0)
+    return Gain(now, block->key, std::move(block->data), std::move(block->gathered));
+  // What it says is wanted at once.
+  const bool good = DecodeBlock(block->key, block->gathered, &block->data).ok();
+  shared_->NoteDecoded(std::popcount(block->gathered.have), !block->gathered.parity.empty(), good);
+  if (good) Gain(now, block->key, std::move(block->data));
 }
 
 void Dump::ResumeWalk() {
@@ -218,13 +226,21 @@ void Dump::NoteContent(const BlockKey& key, std::string_view encoded) {
   }
 }
 
-void Dump::Gain(TimeNs now, const BlockKey& key, std::string encoded) {
+void Dump::Gain(TimeNs now, const BlockKey& key, std::string encoded,
+                std::optional<Gathered> gathered) {
   if (state_ == State::kIncomplete) Reopen(now);
   live_->held[key.block_class].Add(key.number);
   live_->repair.NoteHeld({key.block_class, key.number});
   NoteContent(key, encoded);
   progress_ns_ = now;
-  last_put_ = shared_->store.Put(now, key_, key, std::move(encoded));
+  last_put_ = shared_->store.Put(now, key_, key, std::move(encoded), std::move(gathered));
+}
+
+void Dump::Lose(const BlockKey& key) {
+  if (!live_) return;
+  NumberSet one;
+  one.Add(key.number);
+  live_->held[key.block_class] = live_->held[key.block_class].Minus(one);
 }
 
 void Dump::Reopen(TimeNs now) {
@@ -301,6 +317,10 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
         shared_->Tell(Event::Kind::kDeclined, key_, std::string(status.message()));
         return Decline();
       }
+      if (absl::IsInvalidArgument(status)) {
+        Lose(done.key);
+        break;
+      }
       if (done.kind == StoreOp::Kind::kOpenDump) {
         shared_->Tell(Event::Kind::kDiskFull, key_, std::string(status.message()));
       } else if (shared_->store_full_told_ns == 0 ||
@@ -313,9 +333,7 @@ void Dump::OnStoreDone(TimeNs now, const StoreQueue::Done& done, const absl::Sta
       if (done.kind == StoreOp::Kind::kPut && live_) {
         shared_->counters.Add(Counter::kStoreRefused);
         ++refused_;
-        NumberSet one;
-        one.Add(done.key.number);
-        live_->held[done.key.block_class] = live_->held[done.key.block_class].Minus(one);
+        Lose(done.key);
       }
       break;
     case StoreOp::Kind::kCommit:

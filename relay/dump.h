@@ -114,7 +114,11 @@ class Dump {
     return live_->held[name.block_class].Contains(name.number);
   }
   // A block became known good: to the store, and into what is held.
-  void Gain(TimeNs now, const BlockKey& key, std::string encoded);
+  // `gathered`: encoded is still to be decoded with it.
+  void Gain(TimeNs now, const BlockKey& key, std::string encoded,
+            std::optional<Gathered> gathered = std::nullopt);
+  // A block that was gained is not held after all.
+  void Lose(const BlockKey& key);
   void NoteContent(const BlockKey& key, std::string_view encoded);
   void TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool stored);
   bool AllHeld() const;

@@ -358,6 +358,8 @@ void Engine::StoreDone(TimeNs now, uint64_t op_id, const absl::Status& status) {
   const auto done = shared.store.Report(now, op_id, status);
   if (!done) return;
   if (status.ok()) shared.pace.NoteStored(done->bytes);
+  if (done->symbols != 0)
+    shared.NoteDecoded(done->symbols, done->parity, !absl::IsInvalidArgument(status));
   if (done->kind == StoreOp::Kind::kProbe) {
     if (!status.ok()) {
       shared.store_probe_ns = now + Shared::kStoreProbeNs;

@@ -114,7 +114,7 @@ class Engine {
   std::vector<DumpView> ListDumps() const;
   std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const;
   uint32_t PathsHeard(TimeNs now, const Id16& host_id) const;
-  // Bytes of incomplete blocks, all dumps, and symbols in them.
+  // Bytes of incomplete blocks, all dumps; symbols in them, and in blocks not decoded yet.
   uint64_t assembly_bytes() const;
   uint64_t waiting_symbols() const;
   // Encodings handed out as store work and not yet reported done.

@@ -125,7 +125,8 @@ std::vector<MetricFamily> MetricFamilies(const RelayMetrics& m) {
   };
   add("send_errors_total", "Replies to hosts that could not be sent.", m.send_errors,
       MetricType::Counter);
-  add("waiting_symbols", "Symbols in incomplete blocks.", m.waiting_symbols);
+  add("waiting_symbols", "Symbols in incomplete blocks, and in blocks not decoded yet.",
+      m.waiting_symbols);
   add("assembly_bytes", "Memory of incomplete blocks.", m.assembly_bytes);
   add("assembly_limit_bytes", "The most that incomplete blocks may take, --memory.",
       m.assembly_limit_bytes);

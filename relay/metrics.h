@@ -19,7 +19,7 @@ namespace dumpcast {
 // A relay at one moment.
 struct RelayMetrics {
   Counters counters;
-  uint64_t waiting_symbols = 0;        // in incomplete blocks
+  uint64_t waiting_symbols = 0;        // in incomplete blocks, and in those not decoded yet
   uint64_t assembly_bytes = 0;         // of incomplete blocks
   uint64_t assembly_limit_bytes = 0;   // --memory
   uint64_t store_queue_bytes = 0;      // encodings handed to the store and not yet put

@@ -18,6 +18,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "relay/decode.h"
 #include "relay/log.h"
 #include "store/service/catalog.h"
 
@@ -407,8 +408,10 @@ void Node::WriterLoop() {
       ops_.erase(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(count));
     }
     std::vector<std::pair<uint64_t, absl::Status>> done;
-    for (const StoreOp& op : batch) {
-      done.emplace_back(op.id, writer_->Do(op));
+    for (StoreOp& op : batch) {
+      absl::Status status = DecodeOp(&op);
+      if (status.ok()) status = writer_->Do(op);
+      done.emplace_back(op.id, std::move(status));
       LogStoreError(op.kind, done.back().second);
     }
     WithEngine([&](Engine& engine, TimeNs now) {

@@ -7,10 +7,13 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "protos/wire/auth.h"
+#include "relay/fec.h"
 #include "store/block_set.h"
 #include "store/ids.h"
 
@@ -43,11 +46,21 @@ struct Reply {
   std::string payload;
 };
 
+// What a block is decoded from, beside its data symbols: see DecodeBlock().
+struct Gathered {
+  uint32_t encoded_len = 0;
+  uint16_t symbol_size = 0;
+  uint8_t k = 0;
+  uint64_t have = 0;  // bit i: symbol i; k or more of them
+  std::vector<ParitySymbol> parity;
+  dcast_keys keys{};
+};
+
 // Work for the store, to be done in the order given and reported by Engine::StoreDone().
 struct StoreOp {
   enum class Kind {
     kOpenDump,  // make the dump's record, or clear its seal; durable before the next op
-    kPut,       // BlockSink::PutBlock()
+    kPut,       // DecodeOp(), then BlockSink::PutBlock()
     kFlush,     // BlockSink::Flush()
     kCommit,    // write the committed lanes into the record; follows a kFlush that was OK
     kSeal,   // write the seal and the committed lanes; when complete, follows a kFlush that was OK
@@ -63,7 +76,8 @@ struct StoreOp {
   bool test = false;
   // kPut.
   BlockKey key;
-  std::string encoded;
+  std::string encoded;               // with `gathered`: its data symbols
+  std::optional<Gathered> gathered;  // still to be decoded
   // kSeal: of the crash, zeros when there is none.
   std::array<uint8_t, DCAST_SIGNATURE_BYTES> signature{};
   // kSeal; of these kCommit has the lanes only.

@@ -37,6 +37,14 @@ struct Shared {
     events.push_back({kind, dump, std::move(text)});
   }
 
+  // A block was decoded of so many symbols, or they did not give what its digest says.
+  void NoteDecoded(unsigned symbols, bool parity, bool good) {
+    budget.NoteDecoded(symbols);
+    counters.Add(good ? Counter::kInBlocks : Counter::kBadDigest, symbols);
+    counters.Add(good ? Counter::kBlocks : Counter::kBlocksBadDigest);
+    if (good && parity) counters.Add(Counter::kBlocksFec);
+  }
+
   void NoteStoreFull(TimeNs now) {
     if (!store_full) store_probe_ns = now + kStoreProbeNs;
     store_full = true;

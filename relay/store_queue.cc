@@ -2,6 +2,7 @@
 #include "relay/store_queue.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace dumpcast {
 namespace {
@@ -12,13 +13,14 @@ constexpr TimeNs kUrgentFlushNs = 100 * kMillisecond;
 
 }  // namespace
 
-uint64_t StoreQueue::Put(TimeNs now, const DumpKey& dump, const BlockKey& key,
-                         std::string encoded) {
+uint64_t StoreQueue::Put(TimeNs now, const DumpKey& dump, const BlockKey& key, std::string encoded,
+                         std::optional<Gathered> gathered) {
   StoreOp op;
   op.kind = StoreOp::Kind::kPut;
   op.dump = dump;
   op.key = key;
   op.encoded = std::move(encoded);
+  op.gathered = std::move(gathered);
   unflushed_bytes_ += op.encoded.size();
   unflushed_ = true;
   oldest_unflushed_ns_ = std::min(oldest_unflushed_ns_, now);
@@ -51,9 +53,12 @@ std::vector<StoreOp> StoreQueue::Take(TimeNs now) {
   if (unflushed_ && now >= WakeNs()) AddFlush();
   for (const StoreOp& op : ready_)
     if (op.kind == StoreOp::Kind::kFlush) last_flush_ns_ = now;
-  for (const StoreOp& op : ready_)
-    taken_.push_back(
-        {op.kind, op.id, op.dump, op.key, op.encoded.size(), op.committed_lanes, op.complete});
+  for (const StoreOp& op : ready_) {
+    const unsigned symbols = op.gathered ? std::popcount(op.gathered->have) : 0;
+    taken_.push_back({op.kind, op.id, op.dump, op.key, op.encoded.size(), symbols,
+                      op.gathered && !op.gathered->parity.empty(), op.committed_lanes,
+                      op.complete});
+  }
   return std::exchange(ready_, {});
 }
 

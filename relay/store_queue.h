@@ -22,7 +22,8 @@ class StoreQueue {
   explicit StoreQueue(const EngineConfig& config) : config_(config) {}
 
   // Adds work; returns its id.
-  uint64_t Put(TimeNs now, const DumpKey& dump, const BlockKey& key, std::string encoded);
+  uint64_t Put(TimeNs now, const DumpKey& dump, const BlockKey& key, std::string encoded,
+               std::optional<Gathered> gathered = std::nullopt);
   uint64_t Add(StoreOp op);
   // Asks for a flush before anything that is added later; once, however often it is called. After
   // one that failed only time brings the next.
@@ -39,6 +40,8 @@ class StoreQueue {
     DumpKey dump;
     BlockKey key;
     uint64_t bytes = 0;
+    unsigned symbols = 0;  // that it was to be decoded from
+    bool parity = false;   // some of them
     uint64_t committed_lanes = 0;
     bool complete = false;
   };

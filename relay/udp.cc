@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -14,8 +15,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,10 +28,14 @@
 namespace dumpcast {
 namespace {
 
-constexpr unsigned kBatch = 64;
-// Headers and the largest symbol; anything longer is cut and refused as truncated.
+constexpr unsigned kBatch = 32;
+// Of one message, which may be several datagrams that the kernel has joined (UDP_GRO).
+constexpr size_t kMessageBytes = 65536;
+// Headers and the largest symbol; anything longer is refused as truncated.
 constexpr size_t kDatagramBytes = sizeof(dcast_hdr) + DCAST_MAX_SYMBOL_BYTES;
 constexpr size_t kControlBytes = 128;
+// To be woken for each packet costs more than the packet, here and in whoever sends it.
+constexpr auto kGather = std::chrono::milliseconds(1);
 
 std::string ErrnoText() {
   return std::strerror(errno);
@@ -84,7 +91,8 @@ struct Udp::Batch {
   std::array<iovec, kBatch> iovecs;
   std::array<sockaddr_in6, kBatch> names;
   std::array<std::array<char, kControlBytes>, kBatch> controls;
-  std::vector<char> bytes = std::vector<char>(kBatch * kDatagramBytes);
+  // Not touched before there is something to put there.
+  std::unique_ptr<char[]> bytes{new char[kBatch * kMessageBytes]};
   std::vector<Datagram> datagrams;
 };
 
@@ -98,6 +106,7 @@ absl::StatusOr<Udp::Socket> Udp::OpenSocket(int family, int lane) {
     SetOption(socket.fd, SOL_SOCKET, SO_RCVBUF, bytes);
   SetOption(socket.fd, SOL_SOCKET, SO_REUSEADDR, 1);
   SetOption(socket.fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+  SetOption(socket.fd, SOL_UDP, UDP_GRO, 1);
 
   sockaddr_in6 storage{};
   char text[INET6_ADDRSTRLEN] = "";
@@ -238,13 +247,15 @@ void Udp::Run(size_t receiver, const OnBatch& on_batch) {
     if (poll(polls.data(), polls.size(), -1) < 0 && errno != EINTR) return;
     if (polls.back().revents != 0) return;
     for (size_t i = 0; i < sockets.size(); ++i)
-      if (polls[i].revents != 0) ReceiveOne(sockets[i], *batch, on_batch);
+      while (polls[i].revents != 0 && ReceiveOne(sockets[i], *batch, on_batch)) {
+      }
+    std::this_thread::sleep_for(kGather);
   }
 }
 
-void Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
+bool Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
   for (unsigned i = 0; i < kBatch; ++i) {
-    batch.iovecs[i] = {batch.bytes.data() + i * kDatagramBytes, kDatagramBytes};
+    batch.iovecs[i] = {batch.bytes.get() + i * kMessageBytes, kMessageBytes};
     msghdr& header = batch.messages[i].msg_hdr;
     header = {};
     header.msg_name = &batch.names[i];
@@ -255,15 +266,15 @@ void Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
     header.msg_controllen = kControlBytes;
   }
   const int count = recvmmsg(socket.fd, batch.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
-  if (count <= 0) return;
+  if (count <= 0) return false;
   batch.datagrams.clear();
   for (int i = 0; i < count; ++i) {
     msghdr& header = batch.messages[i].msg_hdr;
     Datagram datagram;
-    datagram.payload = {batch.bytes.data() + static_cast<size_t>(i) * kDatagramBytes,
-                        batch.messages[i].msg_len};
-    datagram.truncated = (header.msg_flags & MSG_TRUNC) != 0;
     std::memcpy(datagram.from.bytes.data(), &batch.names[i], LengthOf(socket.family));
+    std::string_view message(batch.bytes.get() + static_cast<size_t>(i) * kMessageBytes,
+                             batch.messages[i].msg_len);
+    size_t segment = message.size();
     for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
       if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
         in_pktinfo info;
@@ -277,11 +288,21 @@ void Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
         uint32_t dropped;
         std::memcpy(&dropped, CMSG_DATA(c), sizeof(dropped));
         drops_ += dropped - std::exchange(socket.dropped, dropped);  // mod 2^32, as it counts
+      } else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+        int bytes;
+        std::memcpy(&bytes, CMSG_DATA(c), sizeof(bytes));
+        if (bytes > 0) segment = static_cast<size_t>(bytes);
       }
     }
-    batch.datagrams.push_back(datagram);
+    do {
+      datagram.payload = message.substr(0, segment);
+      datagram.truncated = datagram.payload.size() > kDatagramBytes;
+      batch.datagrams.push_back(datagram);
+      message.remove_prefix(datagram.payload.size());
+    } while (!message.empty());
   }
   on_batch(batch.datagrams);
+  return count == kBatch;
 }
 
 void Udp::Stop() {

@@ -67,7 +67,8 @@ class Udp {
   Udp() = default;
   absl::StatusOr<Socket> OpenSocket(int family, int lane);
   bool Join(const Socket& socket, unsigned ifindex);
-  void ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch);
+  // Whether there may be more at once.
+  bool ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch);
   bool SendOne(const Reply& reply, bool with_interface);
 
   UdpOptions options_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "relay/decode.h"
 
 namespace dumpcast {
 namespace {
@@ -160,7 +161,7 @@ void FleetRelay::Pump() {
   if (working_ || ops_.empty()) return;
   // Everything that waits, in one go, as the writer's thread does it.
   working_ = true;
-  auto ops = std::make_shared<const std::vector<StoreOp>>(std::exchange(ops_, {}));
+  auto ops = std::make_shared<std::vector<StoreOp>>(std::exchange(ops_, {}));
   TimeNs cost = 0;
   for (const StoreOp& op : *ops) {
     cost += static_cast<TimeNs>(static_cast<double>(op.encoded.size()) * 1e9 /
@@ -170,11 +171,12 @@ void FleetRelay::Pump() {
   After(cost, [this, ops] { Work(*ops); });
 }
 
-void FleetRelay::Work(const std::vector<StoreOp>& ops) {
+void FleetRelay::Work(std::vector<StoreOp>& ops) {
   working_ = false;
-  for (const StoreOp& op : ops) {
-    Do(op);
-    engine_->StoreDone(relays_->clock->now(), op.id, absl::OkStatus());
+  for (StoreOp& op : ops) {
+    const absl::Status status = DecodeOp(&op);
+    if (status.ok()) Do(op);
+    engine_->StoreDone(relays_->clock->now(), op.id, status);
   }
   Pump();
 }

@@ -94,7 +94,7 @@ class FleetRelay {
   };
   void Poll();
   void Pump();
-  void Work(const std::vector<StoreOp>& ops);
+  void Work(std::vector<StoreOp>& ops);
   void Do(const StoreOp& op);
   void NextFetch();
   PeerResult Collect(const PeerFetch& fetch);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/decode.h"
 #include "relay/engine.h"
 #include "relay/fec.h"
 #include "relay/reply.h"
@@ -258,11 +259,11 @@ class World {
     size_t count = op >= 128 ? script_.Byte() % 8 : waiting_.size();
     const uint8_t failing = op >= 192 ? script_.Byte() : 255;
     while (count-- > 0 && !waiting_.empty()) {
-      const StoreOp store_op = std::move(waiting_.front());
+      StoreOp store_op = std::move(waiting_.front());
       waiting_.erase(waiting_.begin());
       const bool fails = failing != 255 && static_cast<uint8_t>(store_op.kind) == failing % 8;
       engine_.StoreDone(now_, store_op.id,
-                        !fails          ? absl::OkStatus()
+                        !fails          ? DecodeOp(&store_op)
                         : failing & 128 ? absl::FailedPreconditionError("deleted")
                                         : absl::ResourceExhaustedError("full"));
     }

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "gtest/gtest.h"
+#include "relay/decode.h"
 #include "tests/sim/sim_host.h"
 
 namespace dumpcast {
@@ -143,8 +144,8 @@ void SimRelay::Work() {
       ops_.begin() + static_cast<ptrdiff_t>(disk_bytes_per_second != 0 ? worked_on_ : ops_.size());
   std::vector<StoreOp> ops(std::make_move_iterator(ops_.begin()), std::make_move_iterator(end));
   ops_.erase(ops_.begin(), end);
-  for (const StoreOp& op : ops) {
-    absl::Status status;
+  for (StoreOp& op : ops) {
+    absl::Status status = DecodeOp(&op);
     switch (op.kind) {
       case StoreOp::Kind::kOpenDump:
         if (sink_.full && !record_.open) {
@@ -155,8 +156,9 @@ void SimRelay::Work() {
         record_.sealed = record_.complete = false;
         break;
       case StoreOp::Kind::kPut:
-        status = record_.open ? sink_.PutBlock(op.dump, op.key, op.encoded)
-                              : absl::ResourceExhaustedError("no record");
+        if (status.ok())
+          status = record_.open ? sink_.PutBlock(op.dump, op.key, op.encoded)
+                                : absl::ResourceExhaustedError("no record");
         break;
       case StoreOp::Kind::kFlush:
         status = sink_.Flush();

@@ -25,7 +25,7 @@ cmd_bench() {
     [[ -z "$name" ]] || die "no benchmark '$name': wanted tests/bench/bench_$name.py"
     die "no benchmark in tests/bench: wanted at least one bench_NAME.py"
   fi
-  need_deps build kmod vm
+  need_deps build kmod vm bench
   build_preset release
   for file in "${found[@]}"; do
     say "== $file"

@@ -20,6 +20,7 @@ declare -A DEPS=(
     debootstrap iproute2 nftables procps binutils zstd xz-utils ca-certificates"
   [helm]="python3-pytest python3-yaml npm?npm ca-certificates openssl"
   [lint]="clang-format-14 clang-tidy-14 cppcheck shellcheck sparse python3-pyflakes git"
+  [bench]="uftp udpcast python3 ethtool iproute2 nftables"
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"
 )
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -25,6 +26,8 @@ namespace dumpcast {
 namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
+constexpr auto kHelperNap =
+    std::chrono::microseconds(50);  // of a helper that finds nothing to encode
 constexpr uint64_t kUpCheckNs = 100'000'000;
 constexpr size_t kScratchAlign = 64;
 
@@ -275,7 +278,7 @@ bool Replay::Run() {
   for (unsigned number = 1; number <= config.helpers; ++number) {
     helpers.emplace_back([&, number] {
       while (!over)
-        if (!dcast_sender_help(sender_.get(), number)) std::this_thread::yield();
+        if (!dcast_sender_help(sender_.get(), number)) std::this_thread::sleep_for(kHelperNap);
     });
   }
   while (dcast_sender_phase(sender_.get()) != DCAST_PHASE_DONE) {

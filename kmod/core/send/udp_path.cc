@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <netinet/udp.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -24,6 +25,9 @@ namespace {
 
 constexpr int kSendBufferBytes = 4 << 20;
 constexpr int kReceiveBufferBytes = 4 << 20;
+// Of one message that the kernel cuts into packets (udp(7), UDP_SEGMENT): what fits a datagram.
+constexpr size_t kMaxSegments = 64;
+constexpr size_t kMaxMessageBytes = 65000;
 
 absl::Status Errno(const std::string& what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
@@ -195,12 +199,30 @@ void UdpPath::Put(uint32_t len, unsigned lane) {
   if (!drop) queue_.push_back({len, lane});
 }
 
+size_t UdpPath::RunLength(size_t first) const {
+  if (!segments_) return 1;
+  const Queued& head = queue_[first];
+  size_t count = 0, bytes = 0;
+  for (size_t i = first; i < queue_.size() && count < kMaxSegments; ++i, ++count) {
+    if (queue_[i].lane != head.lane || queue_[i].len > head.len) break;
+    bytes += queue_[i].len;
+    if (bytes > kMaxMessageBytes) break;
+    if (queue_[i].len < head.len) return count + 1;
+  }
+  return std::max<size_t>(count, 1);
+}
+
 void UdpPath::Flush() {
   mmsghdr messages[kBatch];
   iovec parts[kBatch];
+  struct alignas(cmsghdr) Control {
+    char bytes[CMSG_SPACE(sizeof(uint16_t))];
+  } controls[kBatch] = {};
+  for (size_t i = 0; i < queue_.size(); ++i)
+    parts[i] = {&buffers_[i * options_.packet_bytes], queue_[i].len};
   blocked_ = false;
   while (next_packet_ < queue_.size()) {
-    // A run of messages for one socket.
+    // Messages for one socket.
     unsigned count = 0;
     int fd = -1;
     size_t packet = next_packet_, destination = next_destination_;
@@ -209,16 +231,26 @@ void UdpPath::Flush() {
       const int this_fd = fds_[to[destination].is_v6()];
       if (fd >= 0 && this_fd != fd) break;
       fd = this_fd;
-      parts[count] = {&buffers_[packet * options_.packet_bytes], queue_[packet].len};
-      messages[count] = {};
-      messages[count].msg_hdr.msg_name = &to[destination].addr;
-      messages[count].msg_hdr.msg_namelen = to[destination].length();
-      messages[count].msg_hdr.msg_iov = &parts[count];
-      messages[count].msg_hdr.msg_iovlen = 1;
+      msghdr& message = messages[count].msg_hdr;
+      message = {};
+      message.msg_name = &to[destination].addr;
+      message.msg_namelen = to[destination].length();
+      message.msg_iov = &parts[packet];
+      message.msg_iovlen = RunLength(packet);
+      if (message.msg_iovlen > 1) {
+        const auto length = static_cast<uint16_t>(queue_[packet].len);
+        message.msg_control = controls[count].bytes;
+        message.msg_controllen = sizeof(controls[count].bytes);
+        cmsghdr* c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof(length));
+        std::memcpy(CMSG_DATA(c), &length, sizeof(length));
+      }
       ++count;
       if (++destination == to.size()) {
         destination = 0;
-        ++packet;
+        packet += message.msg_iovlen;
       }
     }
     int done = sendmmsg(fd, messages, count, 0);
@@ -227,15 +259,19 @@ void UdpPath::Flush() {
       break;
     }
     if (done < 0 && errno == EINTR) continue;
+    if (done < 0 && messages[0].msg_hdr.msg_iovlen > 1) {
+      segments_ = false;  // not this kernel, or not on this interface
+      continue;
+    }
     if (done < 0) {  // this packet is lost, as packets may be
       ++errors_;
       last_error_ = std::strerror(errno);
       done = 1;
     }
-    for (; done > 0; --done) {
+    for (int i = 0; i < done; ++i) {
       if (++next_destination_ == options_.destinations.size()) {
         next_destination_ = 0;
-        ++next_packet_;
+        next_packet_ += messages[i].msg_hdr.msg_iovlen;
       }
     }
   }

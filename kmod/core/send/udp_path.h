@@ -71,6 +71,9 @@ class UdpPath {
   static constexpr unsigned kBatch = 64;
   explicit UdpPath(UdpPathOptions options);
   [[nodiscard]] absl::StatusOr<int> OpenSocket(int family);
+  // How many queued packets from `first` on can leave as one message: of one lane and length, but
+  // that the last may be shorter.
+  size_t RunLength(size_t first) const;
 
   UdpPathOptions options_;
   std::vector<int> fds_;                        // one per address family
@@ -84,6 +87,7 @@ class UdpPath {
   size_t next_packet_ = 0;  // of queue_, and of the destinations of that packet
   size_t next_destination_ = 0;
   bool blocked_ = false;
+  bool segments_ = true;  // the kernel cuts messages into packets
   uint64_t errors_ = 0;
   std::string last_error_;
   std::mt19937_64 rng_;

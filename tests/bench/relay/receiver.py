@@ -2,6 +2,8 @@
 """Runs a receiver until it ends or there is FILE.done, makes FILE durable, and says when.
 
 receiver.py FILE PROGRAM ARGUMENT...
+
+A receiver that does not end by itself goes on, since its sender may want more of it, until standard input is closed.
 """
 
 from __future__ import annotations
@@ -15,20 +17,21 @@ import time
 
 def main() -> int:
     target, argv = sys.argv[1], sys.argv[2:]
-    with subprocess.Popen(argv) as process:
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None and not os.path.exists(f"{target}.done"):
                 time.sleep(0.005)
+            if process.returncode:
+                print(f"exit status {process.returncode}", flush=True)
+                return process.returncode
+            fd = os.open(target, os.O_RDONLY)
+            os.fsync(fd)
+            durable = time.time()
+            sys.stdin.read()
         finally:
-            ended = process.poll()
             process.terminate()
-    if ended:
-        print(f"exit status {ended}", flush=True)
-        return ended
-    fd = os.open(target, os.O_RDONLY)
-    os.fsync(fd)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"ended={time.time():.6f} cpu={used.ru_utime + used.ru_stime:.3f} rss_mib={used.ru_maxrss / 1024:.1f}", flush=True)
+    print(f"durable={durable:.6f} cpu={used.ru_utime + used.ru_stime:.3f} rss_mib={used.ru_maxrss / 1024:.1f}", flush=True)
     return 0
 
 

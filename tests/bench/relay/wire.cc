@@ -28,6 +28,7 @@
 #include <ifaddrs.h>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -49,6 +50,8 @@ constexpr size_t kDatagramBytes = sizeof(dcast_hdr) + DCAST_MAX_SYMBOL_BYTES;
 constexpr size_t kGroBytes = 65536;
 constexpr int kSocketBytes = 64 << 20;
 constexpr int kIdleMs = 2000;
+// As relays do: to be woken for each packet costs more than the packet.
+constexpr auto kGather = std::chrono::milliseconds(1);
 constexpr size_t kChunkBytes = 4 << 20;  // of one direct write
 
 [[noreturn]] void Fail(const std::string& what) {
@@ -316,6 +319,7 @@ void ReceiveDatagrams(int fd, bool gro, uint64_t wanted, Taker* taker, Seen* see
     const int count = recvmmsg(fd, messages.data(), kBatch, MSG_DONTWAIT, nullptr);
     if (count <= 0) {
       if (!Wait(fd, *seen)) return;
+      std::this_thread::sleep_for(kGather);
       continue;
     }
     for (unsigned i = 0; i < static_cast<unsigned>(count); ++i) {

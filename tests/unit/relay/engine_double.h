@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "relay/decode.h"
 #include "relay/engine.h"
 #include "tests/unit/relay/sender_double.h"
 
@@ -46,10 +47,12 @@ class EngineDouble {
   void Work() {
     for (std::vector<StoreOp> batch = engine.TakeStoreOps(now); !batch.empty();
          batch = engine.TakeStoreOps(now)) {
-      for (const StoreOp& op : batch) {
+      for (StoreOp& op : batch) {
+        absl::Status status = DecodeOp(&op);
         ops.push_back(op);
-        const auto refused = refuse.find(op.kind);
-        engine.StoreDone(now, op.id, refused == refuse.end() ? absl::OkStatus() : refused->second);
+        if (const auto refused = refuse.find(op.kind); status.ok() && refused != refuse.end())
+          status = refused->second;
+        engine.StoreDone(now, op.id, status);
       }
     }
     for (Reply& reply : engine.TakeReplies()) replies.push_back(std::move(reply));

@@ -355,6 +355,49 @@ TEST(EngineTest, BlocksThatTheStoreRefusesAreAskedForAgain) {
   EXPECT_GE(d.Replies(DCAST_NAK), 1u);
 }
 
+// The first symbol of a block says something else than its digest does; its MAC is right.
+std::vector<std::string> WithAFault(std::vector<std::string> symbols) {
+  dcast_hdr hdr;
+  std::memcpy(&hdr, symbols[0].data(), sizeof(hdr));
+  std::string payload = symbols[0].substr(sizeof(hdr));
+  payload.back() ^= 1;
+  symbols[0] = SenderDouble::Seal(hdr, payload);
+  return symbols;
+}
+
+TEST(EngineTest, ABlockThatIsNotWhatItsDigestSaysIsAskedForAgain) {
+  EngineDouble d;
+  d.Receive(d.sender.Class0(2));
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  const std::vector<std::string> symbols =
+      WithAFault(d.sender.Symbols(1, 1, SenderDouble::Page(1)));
+  d.Receive(symbols);
+  d.Work();
+  EXPECT_EQ(d.Count(Counter::kBlocksBadDigest), 1u);
+  EXPECT_EQ(d.Count(Counter::kBadDigest), symbols.size());
+  EXPECT_EQ(d.Count(Counter::kStoreRefused), 0u) << "the store was not asked";
+  EXPECT_EQ(d.View().missing, 1u);
+  EXPECT_EQ(d.engine.waiting_symbols(), 0u);
+  for (int i = 0; i < 20; ++i) {  // the sender lingers
+    d.Receive(d.sender.End());
+    d.Run(100 * kMillisecond);
+  }
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u);
+  EXPECT_FALSE(d.View().sealed);
+  d.Receive(d.sender.Symbols(1, 1, SenderDouble::Page(1)));
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+}
+
+TEST(EngineTest, Class0ThatIsNotWhatItsDigestSaysIsNotBelieved) {
+  EngineDouble d;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(WithAFault(d.sender.Class0(1)));
+  d.Work();
+  EXPECT_EQ(d.Count(Counter::kBlocksBadDigest), 1u);
+  EXPECT_EQ(d.Events(Event::Kind::kClass0Held), 0u);
+}
+
 TEST(EngineTest, AFullStoreAsksNobodyUntilAProbeFindsRoom) {
   EngineDouble d;
   d.Receive(d.sender.Class0(3));

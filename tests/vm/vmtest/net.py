@@ -243,7 +243,7 @@ class Net:
                      "peer", "name", leg, "mtu", self.mtu, "netns", namespace)
             self._ip(self.switch, "link", "set", near, "master", f"{self.prefix}-b{bridge}", "up")
             self._ip(namespace, "link", "set", leg, "up")
-            self._ip(namespace, "addr", "add", self._v4(bridge, number) + "/24", "dev", leg)
+            self._ip(namespace, "addr", "add", self._v4(bridge, number) + "/24", "brd", "+", "dev", leg)
             self._ip(namespace, "addr", "add", self._v6(bridge, number) + "/64", "dev", leg, "nodad")
 
     def _load_rules(self, relay: int) -> None:

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -78,6 +80,29 @@ TEST(UdpPath, EveryPacketGoesToEveryDestinationAndAnswersComeBack) {
   });
   EXPECT_EQ(got, "reply");
   EXPECT_TRUE((*path)->Up());
+}
+
+// Packets of one length leave as one message that the kernel cuts; each arrives as it was queued.
+TEST(UdpPath, LengthsAndLanesMayChangeFromPacketToPacket) {
+  Receiver a, b;
+  UdpPathOptions options;
+  options.destinations = {a.endpoint(), b.endpoint()};
+  options.packet_bytes = 1500;
+  auto path = UdpPath::Open(options);
+  ASSERT_TRUE(path.ok()) << path.status();
+  std::vector<std::string> sent;
+  for (size_t i = 0; i < 60; ++i) {
+    const size_t length = i % 10 == 9 ? 100 + i : i == 35 ? 1000 : i >= 50 ? 1400 : 200;
+    sent.emplace_back(length, static_cast<char>('0' + i));
+    std::memcpy((*path)->Get(), sent.back().data(), length);
+    (*path)->Put(static_cast<uint32_t>(length), i / 25);
+  }
+  (*path)->Flush();
+  EXPECT_EQ((*path)->errors(), 0u);
+  for (const std::string& packet : sent) {
+    EXPECT_EQ(a.Next(), packet);
+    EXPECT_EQ(b.Next(), packet);
+  }
 }
 
 TEST(UdpPath, DropsTheShareThatItIsToldToDrop) {
