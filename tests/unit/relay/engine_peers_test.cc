@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Peers, and lanes that are theirs.
+#include "relay/engine.h"
+
+#include "gtest/gtest.h"
+#include "tests/unit/relay/engine_double.h"
+
+namespace dumpcast {
+namespace {
+
+TEST(EnginePeersTest, PeersAreAskedFirstAndTheirBlocksChecked) {
+  EngineConfig config = EngineDouble::Config();
+  config.has_peers = true;
+  EngineDouble d(config);
+  d.Receive(d.sender.Class0(2));
+  d.Receive(d.sender.End());
+  d.Run(kSecond);
+  ASSERT_EQ(d.fetches.size(), 1u);
+  EXPECT_EQ(d.Replies(DCAST_NAK), 0u);
+  PeerResult result;
+  result.peers_asked = 1;
+  const std::string good = SenderDouble::Page(0);
+  std::string bad = SenderDouble::Page(1);
+  const uint64_t digest = SenderDouble::Digest(1, 1, bad);
+  bad.back() ^= 1;
+  result.blocks.push_back({{1, 0, SenderDouble::Digest(1, 0, good)}, good});
+  result.blocks.push_back({{1, 1, digest}, bad});
+  result.blocks.push_back({{200, 1, digest}, bad});
+  d.engine.PeerFetched(d.now, d.fetches[0].id, result);
+  EXPECT_EQ(d.Count(Counter::kBlocksPeer), 1u);
+  EXPECT_EQ(d.Count(Counter::kPeerBad), 1u);
+  EXPECT_EQ(d.View().missing, 1u);
+  for (int i = 0; i < 20; ++i) {
+    d.Receive(d.sender.End());
+    d.Run(50 * kMillisecond);
+  }
+  EXPECT_GE(d.Replies(DCAST_NAK), 1u) << "then the sender";
+}
+
+std::vector<uint64_t> NakNumbers(const std::vector<Reply>& replies) {
+  std::vector<uint64_t> numbers;
+  for (const Reply& reply : replies) {
+    dcast_hdr hdr;
+    std::memcpy(&hdr, reply.payload.data(), sizeof(hdr));
+    if (hdr.type != DCAST_NAK) continue;
+    dcast_nak nak;
+    std::memcpy(&nak, reply.payload.data() + sizeof(hdr), sizeof(nak));
+    for (uint32_t i = 0; i < dcast_le32(nak.entries); ++i) {
+      dcast_nak_entry entry;
+      std::memcpy(&entry, reply.payload.data() + sizeof(hdr) + sizeof(nak) + i * sizeof(entry),
+                  sizeof(entry));
+      for (uint32_t n = 0; n < dcast_le32(entry.count); ++n)
+        numbers.push_back(dcast_le64(entry.number) + n);
+    }
+  }
+  return numbers;
+}
+
+TEST(EnginePeersTest, BlocksOfOtherLanesComeFromPeersAlone) {
+  EngineConfig config = EngineDouble::Config();
+  config.lane_mask = 0b01;
+  config.has_peers = true;
+  EngineDouble d(config);
+  d.sender.lanes = 2;
+  d.Receive(d.sender.Announce(DCAST_ST_DUMPING));
+  d.Receive(d.sender.Class0(6));
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Receive(d.sender.Symbols(1, 2, SenderDouble::Page(2)));
+  d.Receive(d.sender.End());
+  const auto run = [&d] {
+    d.Run(200 * kMillisecond);
+    for (const PeerFetch& fetch : std::exchange(d.fetches, {}))
+      d.engine.PeerFetched(d.now, fetch.id, {});
+  };
+  for (int i = 0; i < 10; ++i) {
+    d.Receive(d.sender.End());
+    run();
+  }
+  const std::vector<uint64_t> asked = NakNumbers(d.replies);
+  ASSERT_FALSE(asked.empty());
+  for (const uint64_t number : asked) EXPECT_EQ(number, 4u) << "its lane is received here";
+  EXPECT_EQ(d.View().committed_lanes, 0u);
+
+  d.Receive(d.sender.Symbols(1, 4, SenderDouble::Page(4)));
+  d.Run(kSecond);
+  EXPECT_EQ(d.View().committed_lanes, 0b01u) << "the lane is whole, the dump is not";
+  EXPECT_FALSE(d.View().sealed);
+  ASSERT_FALSE(d.fetches.empty());
+  PeerResult result;
+  result.peers_asked = 1;
+  for (const uint64_t number : {1, 3, 5}) {
+    const std::string page = SenderDouble::Page(number);
+    result.blocks.push_back({{1, number, SenderDouble::Digest(1, number, page)}, page});
+  }
+  d.engine.PeerFetched(d.now, d.fetches.back().id, result);
+  d.Run(kSecond);
+  EXPECT_TRUE(d.View().complete);
+  EXPECT_EQ(d.View().committed_lanes, 0b11u);
+}
+
+TEST(EnginePeersTest, ALaneThatUnicastBringsIsReceived) {
+  EngineConfig config = EngineDouble::Config();
+  config.lane_mask = 0b01;
+  EngineDouble d(config);
+  d.sender.lanes = 2;
+  d.Receive(d.sender.Class0(4));
+  d.sender.lane = 1;
+  d.Receive(d.sender.Symbols(1, 1, SenderDouble::Page(1)));
+  d.sender.lane = 0;
+  d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
+  d.Receive(d.sender.Symbols(1, 2, SenderDouble::Page(2)));
+  for (int i = 0; i < 10; ++i) {
+    d.Receive(d.sender.End());
+    d.Run(200 * kMillisecond);
+  }
+  const std::vector<uint64_t> asked = NakNumbers(d.replies);
+  ASSERT_FALSE(asked.empty());
+  for (const uint64_t number : asked) EXPECT_EQ(number, 3u);
+}
+
+TEST(EnginePeersTest, CopiesOfNaksGoToPeers) {
+  EngineDouble d;
+  Address peer;
+  peer.bytes[0] = 9;
+  d.engine.SetPeers({peer}, false);
+  d.Receive(d.sender.Class0(2));
+  d.Receive(d.sender.End());
+  d.Run(kSecond);
+  size_t to_peer = 0;
+  for (const Reply& reply : d.replies) to_peer += reply.to == peer;
+  EXPECT_GE(to_peer, 1u);
+  EXPECT_EQ(2 * to_peer, d.Replies(DCAST_NAK)) << "one for the sender, one for the peer";
+}
+
+}  // namespace
+}  // namespace dumpcast
