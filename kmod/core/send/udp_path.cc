@@ -33,6 +33,11 @@ absl::Status Errno(const std::string& what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
+// What a kernel without UDP_SEGMENT says, or one whose interface has no checksums or a smaller MTU.
+bool CannotCut(int error) {
+  return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
 const sockaddr_in& V4(const sockaddr_storage& a) {
   return reinterpret_cast<const sockaddr_in&>(a);
 }
@@ -259,12 +264,12 @@ void UdpPath::Flush() {
       break;
     }
     if (done < 0 && errno == EINTR) continue;
-    if (done < 0 && messages[0].msg_hdr.msg_iovlen > 1) {
-      segments_ = false;  // not this kernel, or not on this interface
+    if (done < 0 && messages[0].msg_hdr.msg_iovlen > 1 && CannotCut(errno)) {
+      segments_ = false;
       continue;
     }
-    if (done < 0) {  // this packet is lost, as packets may be
-      ++errors_;
+    if (done < 0) {  // these packets are lost, as packets may be
+      errors_ += messages[0].msg_hdr.msg_iovlen;
       last_error_ = std::strerror(errno);
       done = 1;
     }
