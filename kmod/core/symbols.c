@@ -216,9 +216,15 @@ static int dcast_serve_stripe(struct dcast_sender *s, __u64 now_ns, unsigned int
 int dcast_out_serve(struct dcast_sender *s, __u64 now_ns, unsigned int *sent)
 {
 	const int data = s->out.kind == DCAST_OUT_SYMBOL || s->out.kind == DCAST_OUT_EMPTY;
+	/*
+	 * What is repeated may have been lost on a path that does not know that it is dead. Of a block that
+	 * changes at each read no half is ever made whole: by all of them.
+	 */
+	const int repeat = s->out.kind == DCAST_OUT_SYMBOL &&
+			   s->slots[s->out.slot].flags & DCAST_F_REPEAT;
 	unsigned int path;
 
-	if (data && s->config.mode == DCAST_STRIPE)
+	if (data && !repeat && s->config.mode == DCAST_STRIPE)
 		return dcast_serve_stripe(s, now_ns, sent);
 	if (data && !s->out.took && !s->out.paths) /* all were stalled: try again */
 		s->out.paths = (__u8)dcast_paths_usable(s, now_ns);

@@ -119,6 +119,23 @@ TEST_F(NakTest, OtherDigestBringsTheParityAskedForAsWell) {
   EXPECT_EQ(got, parity | ((1ull << k) - 1));
 }
 
+// One of the paths is cut, and says that it is up.
+TEST_F(NakTest, BlockThatChangesIsWholeByOneOfTwoStripedPaths) {
+  host_.config.paths = 2;
+  host_.config.mode = DCAST_STRIPE;
+  SendAll();
+  const uint64_t number = BlockOf(2);
+  host_.change_on_read = true;
+  host_.Nak(7, {Symbols(2, number, digests_[{2, number}], 2)});
+  for (const unsigned alive : {0u, 1u}) {
+    Reassembler got;
+    got.keys = host_.secrets.wire;
+    for (const SentPacket* p : Answers())
+      if (p->path == alive) got.Add(*p);
+    EXPECT_TRUE(got.blocks.count({2, number})) << "path " << alive;
+  }
+}
+
 TEST_F(NakTest, BlockThatLostItsPagesIsAnsweredWithEmpty) {
   SendAll();
   const uint64_t number = BlockOf(3);
