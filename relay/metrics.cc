@@ -30,8 +30,9 @@ constexpr Group kGroups[] = {
      "SYMBOL packets taken, each by what became of it; their sum is datagrams_total of outcome "
      "symbols."},
     {Counter::kInBlocks, Counter::kForgotten, "stored_symbols_total", "outcome", "stored_",
-     "Symbols that were put into a block, by what became of the block; those of incomplete blocks, "
-     "waiting_symbols, make the sum symbols_total of outcome stored."},
+     "Symbols that were put into a block, by what became of the block; those of blocks "
+     "incomplete or not decoded yet, waiting_symbols, make the sum symbols_total of outcome "
+     "stored."},
 };
 
 const Group* GroupOf(Counter counter) {

@@ -8,6 +8,19 @@
 namespace dumpcast {
 namespace {
 
+// The store does all that comes before a seal, which is left to the caller.
+StoreOp WorkUpToSeal(EngineDouble& d) {
+  for (; d.now < 200 * kSecond; d.now += 10 * kMillisecond) {
+    d.engine.Tick(d.now);
+    for (StoreOp& op : d.engine.TakeStoreOps(d.now)) {
+      if (op.kind == StoreOp::Kind::kSeal) return op;
+      d.engine.StoreDone(d.now, op.id, absl::OkStatus());
+    }
+  }
+  ADD_FAILURE() << "no seal came";
+  return {};
+}
+
 TEST(EngineStoreTest, SilentHostIsSealedIncompleteWithAReason) {
   EngineDouble d;
   d.Receive(d.sender.Class0(5));
@@ -42,20 +55,9 @@ TEST(EngineStoreTest, SealThatReplicationOvertookSaysNothing) {
   d.now += 2 * kSecond;
   d.Run(kSecond);
   // The incomplete seal is at the store while replication completes the dump.
-  std::vector<StoreOp> seal;
-  for (; seal.empty(); d.now += 10 * kMillisecond) {
-    ASSERT_LT(d.now, 200 * kSecond);
-    d.engine.Tick(d.now);
-    for (StoreOp& op : d.engine.TakeStoreOps(d.now)) {
-      if (op.kind == StoreOp::Kind::kSeal) {
-        seal.push_back(op);
-      } else {
-        d.engine.StoreDone(d.now, op.id, absl::OkStatus());
-      }
-    }
-  }
+  const StoreOp seal = WorkUpToSeal(d);
   d.engine.SealedByReplication(SenderDouble::Dump());
-  d.engine.StoreDone(d.now, seal[0].id, absl::OkStatus());
+  d.engine.StoreDone(d.now, seal.id, absl::OkStatus());
   d.Run(kSecond);
   EXPECT_TRUE(d.View().complete);
   EXPECT_EQ(d.Events(Event::Kind::kSealedIncomplete), 0u);
@@ -67,20 +69,9 @@ TEST(EngineStoreTest, DumpDeletedWhileItIsSealedStaysDeclined) {
         absl::UnavailableError("the disk")}) {
     EngineDouble d;
     d.ReceiveAll(3);
-    std::vector<StoreOp> seal;
-    for (; seal.empty(); d.now += 10 * kMillisecond) {
-      ASSERT_LT(d.now, 200 * kSecond);
-      d.engine.Tick(d.now);
-      for (StoreOp& op : d.engine.TakeStoreOps(d.now)) {
-        if (op.kind == StoreOp::Kind::kSeal) {
-          seal.push_back(op);
-        } else {
-          d.engine.StoreDone(d.now, op.id, absl::OkStatus());
-        }
-      }
-    }
+    const StoreOp seal = WorkUpToSeal(d);
     d.engine.Decline(d.now, SenderDouble::Dump());
-    d.engine.StoreDone(d.now, seal[0].id, answer);
+    d.engine.StoreDone(d.now, seal.id, answer);
     d.Receive(d.sender.Symbols(1, 0, SenderDouble::Page(0)));
     d.Receive(d.sender.End());
     d.Run(kSecond);
