@@ -23,7 +23,7 @@
 #include <linux/virtio_net.h>
 
 #define DCAST_LINK_NS	    (1 * NSEC_PER_MSEC)
-#define DCAST_LINK_MAX_NS   (20 * NSEC_PER_MSEC)
+#define DCAST_LINK_MAX_NS   (100 * NSEC_PER_MSEC)
 #define DCAST_LINK_SHARE    50 /* one part in so many of the time is spent on asking */
 #define DCAST_E1000_BYTES   0x0100
 #define DCAST_E1000_STATUS  0x0008

@@ -29,6 +29,7 @@ PRSTATUS_RIP = 112 + 16 * 8  # struct elf_prstatus: pr_reg, and rip in it (user_
 BEGINS_S = 90  # watchdogs take their time
 TIME_LIMIT_S = 120  # by the module's own clock; a dump that it ends would not be complete
 GO = "echo 1 >/sys/module/crasher/parameters/go"
+BUSY = "while :; do ls -lR /proc/sys >/dev/null; dumpcast-arm status >/dev/null; done"
 EAT = ("echo 1 >/proc/sys/vm/panic_on_oom; mount -o remount,size=90% /tmp; "
        "dd if=/dev/zero of=/tmp/all bs=1M; tail /dev/zero")
 
@@ -263,6 +264,19 @@ def test_held_by_itself(series, nic, what, kernel_of, scratch, snapshots, record
     with guest(scratch, kernel_of(series), nic, snapshots) as run:
         check_held(crash(run, f"die=panic hold={what} own=1",
                          Way(what, "", "crasher: asked for")), what, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.matrix("Held by the processor that dies")
+@pytest.mark.parametrize("series,nic,unlock,after", [
+    (series, nic, unlock, after)
+    for unlock in ("_raw_spin_unlock", "_raw_spin_unlock_irq", "_raw_spin_unlock_irqrestore")
+    for after in (0, 30, 1000) for series, nic in COLUMNS])
+def test_at_an_unlock(series, nic, unlock, after, kernel_of, scratch, snapshots, record_property):
+    """A spinlock of anybody's: the one that is given back after so many others."""
+    way = Way(unlock, "", NULL, how=f"{GO}; {BUSY}")
+    with guest(scratch, kernel_of(series), nic, snapshots) as run:
+        check_reached(crash(run, f"die=null at={unlock} after={after}", way).said(), record_property)
 
 
 def check_answered(crashed: Crashed, record) -> None:

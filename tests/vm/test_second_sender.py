@@ -18,7 +18,7 @@ from vmtest.guest import Guest
 from vmtest.kernels import Kernel
 from vmtest.memory import PAGE
 from vmtest.scenario import HOST_KEY_PATH, Scenario
-from vmtest.util import REPO
+from vmtest.util import REPO, HarnessError
 from vmtest.vmcore import open_vmcore
 
 KEXEC = pathlib.Path("/sbin/kexec")
@@ -39,6 +39,10 @@ HALF_WAY = {
     "faults half way": ("fault=600", "dumpcast: a second fault ends the dump",
                         "the first kernel was cut off in it"),
 }
+# QEMU 7.2 ends with an assertion when a frame comes just before the second kernel turns MSI-X on: the
+# card's timer for interrupts without MSI-X has not run out by then.
+QEMU_FAULT = "e1000e_intrmgr_on_throttling_timer"
+TRIES = 4
 SECOND = "DUMPCAST_LINGER=8 dumpcast-kdump"  # packaging/kdump
 
 
@@ -46,6 +50,7 @@ SECOND = "DUMPCAST_LINGER=8 dumpcast-kdump"  # packaging/kdump
 def armed(kernel: Kernel, scratch: pathlib.Path, nic: str, *, relays: int = 1,
           extra: str = "", identity: pathlib.Path | None = None) -> Iterator[Scenario]:
     """An armed guest with a crash kernel loaded, whose initramfs has a second sender and the key."""
+    scratch.mkdir(exist_ok=True)
     image = Guest(kernel, binaries={"/bin/dumpcast-send": build.binary("dumpcast-send")},
                   files={"/bin/dumpcast-kdump": REPO / "packaging/kdump/dumpcast-kdump",
                          "/etc/dumpcast/README": "keys\n"}).build(scratch / "kdump.img")
@@ -68,7 +73,7 @@ def die(run: Scenario) -> words.Report:
     """Panics the guest; the first sender's report, once the crash kernel has its shell."""
     run.crash()
     run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
-    run.vm.shell.wait_ready(300)
+    run.vm.wait_shell(300)
     return words.report(run.vm.console())
 
 
@@ -79,7 +84,7 @@ def die_half_way(run: Scenario, how: str) -> tuple[int, str]:
     run.vm.sh(f"modprobe crasher dev=net0 die=none {crasher}", check=True)
     run.crash()
     run.vm.wait_console(says, timeout_s=300)
-    run.vm.shell.wait_ready(300)
+    run.vm.wait_shell(300)
     held = int(run.show()["blocks_held"])
     assert held > 0
     return held, because
@@ -108,7 +113,8 @@ def dump_equals_first_memory(run: Scenario) -> None:
         return [item for item in findings if item.pfn >= LOW_PAGES and item.pfn not in reserved]
     for core, presence in ((kdump, None), (elf, kdump)):
         report = oracle.compare(core, memory, run.level, presence)
-        report.unexcused, report.differing = first(report.unexcused), first(report.differing)
+        report.unexcused, report.late = first(report.unexcused), first(report.late)
+        report.differing = first(report.differing)
         print(f"{run.kernel.series} {run.nics} {type(core).__name__}\n{report}")
         assert not report.unexcused and not report.secrets, report
         assert len(report.late) <= judge.LATE, report
@@ -127,22 +133,33 @@ def dump_equals_first_memory(run: Scenario) -> None:
     pytest.param("6.1", "e1000e", marks=pytest.mark.slow),
     pytest.param("6.12", "e1000e", marks=pytest.mark.slow)])
 def test_what_the_first_sender_could_not_send(series, nic, first, kernel_of, scratch, record_property):
-    with armed(kernel_of(series), scratch, nic) as run:
-        held, because = die_half_way(run, first)
-        code, said = second(run)
-        assert code == 0, said
-        assert f"{because}: sending what relays miss" in said
-        sent = int(re.search(r"sent in .*: (\d+) blocks", said)[1])
-        dump = run.wait_sealed()[0]
-        expected = int(dump["blocks_expected"])
-        assert dump["blocks_held"] == str(expected)
-        assert 0 < sent < expected and held < expected, "it sends what is missing, not all"
-        assert run.dump_id() == first_id(run)
-        assert len([dump for dump in run.client.dumps() if not dump["test"]]) == 1
-        log = run.log()
-        assert "Kernel panic - not syncing: sysrq triggered crash" in log
-        record_property("cell", f"{held} of {expected} blocks, then all")
-        dump_equals_first_memory(run)
+    for left in reversed(range(TRIES)):
+        try:
+            with armed(kernel_of(series), scratch / f"{left}", nic) as run:
+                second_finishes(run, first, record_property)
+            return
+        except HarnessError as error:
+            if QEMU_FAULT not in str(error) or not left:
+                raise
+            print(f"{error}\nonce more")
+
+
+def second_finishes(run: Scenario, first: str, record) -> None:
+    held, because = die_half_way(run, first)
+    code, said = second(run)
+    assert code == 0, said
+    assert f"{because}: sending what relays miss" in said
+    sent = int(re.search(r"sent in .*: (\d+) blocks", said)[1])
+    dump = run.wait_sealed()[0]
+    expected = int(dump["blocks_expected"])
+    assert dump["blocks_held"] == str(expected)
+    assert 0 < sent < expected and held < expected, "it sends what is missing, not all"
+    assert run.dump_id() == first_id(run)
+    assert len([dump for dump in run.client.dumps() if not dump["test"]]) == 1
+    log = run.log()
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    record("cell", f"{held} of {expected} blocks, then all")
+    dump_equals_first_memory(run)
 
 
 @pytest.mark.slow
@@ -194,7 +211,7 @@ def test_all_of_it_when_the_first_sender_had_no_network(kernel_of, scratch):
         run.vm.wait_console("dumpcast: dump sent", timeout_s=300)
         assert run.show() is None
         run.vm.set_link(0, up=True)
-        run.vm.shell.wait_ready(300)
+        run.vm.wait_shell(300)
         assert second(run)[0] == 0
         run.wait_sealed()
         assert run.dump_id() == first_id(run)
@@ -209,7 +226,7 @@ def test_all_of_it_when_the_hook_never_ran(kernel_of, scratch):
         armed_id = re.search(r"dump_id=([0-9a-f]{32})",
                              run.vm.sh("cat /sys/kernel/config/dumpcast/status", check=True)[1])[1]
         run.crash()
-        run.vm.shell.wait_ready(300)
+        run.vm.wait_shell(300)
         assert not words.began(run.vm.console())
         run.vm.sh("echo the log of the crashed kernel >/tmp/dmesg", check=True)
         code, said = second(run, "--log-file /tmp/dmesg")

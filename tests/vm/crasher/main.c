@@ -14,6 +14,9 @@ MODULE_PARM_DESC(die, "way to die, or none");
 static char *at = "";
 module_param(at, charp, 0444);
 MODULE_PARM_DESC(at, "die when this function is entered, [MODULE:]NAME");
+static uint after;
+module_param(after, uint, 0444);
+MODULE_PARM_DESC(after, "after so many entries into that function");
 static char *hold = "none";
 module_param(hold, charp, 0444);
 MODULE_PARM_DESC(hold, "what is held meanwhile");
@@ -50,7 +53,7 @@ struct net_device *crasher_card;
 bool crasher_ready, crasher_held;
 
 static crasher_die_fn *way;
-static atomic_t dying = ATOMIC_INIT(0);
+static atomic_t dying = ATOMIC_INIT(0), entries = ATOMIC_INIT(0);
 
 void crasher_stuck(void)
 {
@@ -74,7 +77,8 @@ int crasher_start(int (*run)(void *arg), void *arg, unsigned int cpu)
 
 static int die_at(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (smp_load_acquire(&crasher_held) && !atomic_xchg(&dying, 1))
+	if (smp_load_acquire(&crasher_held) && atomic_inc_return(&entries) > after &&
+	    !atomic_xchg(&dying, 1))
 		way();
 	return 0;
 }

@@ -43,6 +43,9 @@ NIC_MODULES = {
 # runs then, and the machine is started again.
 STALE_CODE = r"int3: 0000 \[#1\]"
 
+# QEMU's sockets close before it has ended.
+CLOSES_S = 1
+
 # Files in Vm.snapshots, of about 100 MB; the ones that were used last.
 SNAPSHOTS = 16
 
@@ -266,12 +269,20 @@ class Vm:
         return wait_until(probe, timeout_s,
                           lambda: f"{pattern!r} on the console:\n{self.console()[-3000:]}", 0.1)
 
+    def wait_shell(self, timeout_s: float) -> None:
+        """Until another kernel's shell is ready: a crash kernel's."""
+        try:
+            self.shell.wait_ready(timeout_s)
+        except HarnessError as error:
+            self.check_alive(CLOSES_S)
+            raise HarnessError(f"{error}\nconsole:\n{self.console()[-3000:]}") from error
+
     def sh(self, command: str, timeout_s: float = 60, check: bool = False) -> tuple[int, str]:
         """Runs a shell command as root in the guest: (exit status, stdout and stderr)."""
         try:
             status, output = self.shell.run(command, timeout_s)
         except HarnessError as error:
-            self.check_alive()
+            self.check_alive(CLOSES_S)
             raise HarnessError(f"{error}: {command}\nconsole:\n{self.console()[-3000:]}") from error
         text = output.decode(errors="replace")
         if check and status != 0:
@@ -538,8 +549,11 @@ class Vm:
 
         return wait_until(probe, 30, f"QEMU to open {path}")
 
-    def check_alive(self) -> None:
-        """HarnessError with QEMU's words and the console when QEMU has ended."""
+    def check_alive(self, grace_s: float = 0) -> None:
+        """HarnessError with QEMU's words and the console when QEMU has ended, or ends within grace_s."""
+        if self.process is not None and grace_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(grace_s)
         if self.process is not None and self.process.poll() is not None:
             log = (self.workdir / "qemu.log").read_text(encoding="utf-8", errors="replace")
             raise HarnessError(f"QEMU ended with status {self.process.returncode}:\n{log[-3000:]}\n"
