@@ -373,6 +373,7 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 		dcast_meta_least(&s->public_meta);
 
 	s->pass = 1;
+	s->parity_percent = s->config.parity_percent;
 	memset(s->end, 0, sizeof(s->end));
 	s->pass_total = 0;
 	s->total_known = s->slices == 0;

@@ -220,7 +220,11 @@ struct dcast_sender {
 	__u64 pass_done, pass_total; /* total counts while presence is made */
 	__u8 total_known;
 	struct dcast_walk walk;
-	__u32 parity_debt; /* percent of symbols owed, way back only */
+	__u32 parity_debt;    /* percent of symbols owed, way back only */
+	__u32 parity_percent; /* now, way back only; config's at least */
+	__u32 parity_blocks,
+		parity_asked; /* since the last review: sent; asked for some symbols of */
+	__u64 parity_review_ns;
 
 	/* What leaves next. */
 	struct dcast_out out;

@@ -2,6 +2,32 @@
 /* Which symbols of a block leave in a pass, and every packet on every path it goes to. */
 #include "kmod/core/sender_internal.h"
 
+#define DCAST_PARITY_BLOCKS    64
+#define DCAST_PARITY_MAX       25		/* percent */
+#define DCAST_PARITY_REVIEW_NS (250 * DCAST_MS) /* longer than relays take to ask */
+
+/*
+ * More parity while relays ask for symbols of many blocks: each of these is read and encoded once
+ * more, or fetched from a peer. Context: any; must not allocate.
+ */
+static void dcast_parity_review(struct dcast_sender *s, __u64 now_ns)
+{
+	const __u32 least = s->config.parity_percent;
+
+	if (++s->parity_blocks < DCAST_PARITY_BLOCKS || now_ns < s->parity_review_ns)
+		return;
+	if (s->parity_asked * 16 > s->parity_blocks && least) {
+		s->parity_percent += s->parity_percent / 2 + 1;
+		if (s->parity_percent > DCAST_PARITY_MAX)
+			s->parity_percent = DCAST_PARITY_MAX > least ? DCAST_PARITY_MAX : least;
+	} else if (!s->parity_asked && s->parity_percent > least) {
+		s->parity_percent--;
+	}
+	s->parity_blocks = 0;
+	s->parity_asked = 0;
+	s->parity_review_ns = now_ns + DCAST_PARITY_REVIEW_NS;
+}
+
 /* Parity symbols of the first pass for a block of k. Context: any; must not allocate. */
 static unsigned int dcast_parity_count(struct dcast_sender *s, unsigned int k, __u64 now_ns)
 {
@@ -9,8 +35,9 @@ static unsigned int dcast_parity_count(struct dcast_sender *s, unsigned int k, _
 	unsigned int m;
 
 	if (s->pass == 1 && dcast_way_back(s, now_ns)) {
+		dcast_parity_review(s, now_ns);
 		/* What small blocks are owed goes to the next large one. */
-		s->parity_debt += k * s->config.parity_percent;
+		s->parity_debt += k * s->parity_percent;
 		if (k < 8)
 			return 0;
 		m = s->parity_debt / 100;

@@ -19,7 +19,8 @@
  *     codec                    auto, none, lz4 or zstd; auto: whichever is the fastest at the moment
  *     helpers                  other processors that encode, at most
  *     commits                  relays that must have it all; 0: two, or all that are known
- *     parity_percent parity_percent_blind blind_passes
+ *     parity_percent           at least; more, to 25, while relays ask for symbols of many blocks
+ *     parity_percent_blind blind_passes
  *     heartbeat_ms rate_kib_s linger_ms time_limit_s
  *     ring_kib                 most memory of one path's packets
  *     crash_notes              lines "CPU ADDRESS", from /sys/devices/system/cpu/cpuN/crash_notes

@@ -177,7 +177,8 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       ->check(CLI::Range(0, DCAST_MAX_HELPERS))
       ->capture_default_str()
       ->group("How");
-  app->add_option("--parity", raw->parity, "Percent of parity when relays can be heard")
+  app->add_option("--parity", raw->parity,
+                  "Percent of parity when relays can be heard; more while they miss much")
       ->check(CLI::Range(0, 100))
       ->capture_default_str()
       ->group("How");

@@ -319,5 +319,73 @@ TEST_F(NakTest, LossyRelayThatAsksForGapsEndsComplete) {
   }
 }
 
+// Parity symbols for each 100 data symbols of what was sent first, not as an answer.
+double ParityShare(const FakeHost& host) {
+  double data = 0, parity = 0;
+  for (const SentPacket* p : host.Sent(DCAST_SYMBOL)) {
+    if (p->hdr().flags & DCAST_F_REPEAT) continue;
+    (p->hdr().index < p->hdr().k ? data : parity) += 1;
+  }
+  return 100 * parity / data;
+}
+
+class ParityByLoss : public ::testing::Test {
+ protected:
+  ParityByLoss() : host_({{0, 64 * kMiB}}) {}
+  void Begin(uint8_t percent) {
+    host_.config.parity_percent = percent;
+    host_.config.rate_kib_s = 2048;
+    host_.Init();
+    host_.Begin();
+    host_.Hello(7);
+  }
+  // A relay asks for a symbol of one in so many of the blocks it hears of, 0: of none.
+  void Dump(uint64_t ns, unsigned one_in) {
+    for (const uint64_t end = host_.now_ns + ns; host_.now_ns < end;) {
+      host_.packets.clear();
+      host_.Run([] { return false; }, 50'000'000);
+      std::vector<dcast_nak_entry> entries;
+      for (const SentPacket* p : host_.Sent(DCAST_SYMBOL)) {
+        if (p->hdr().flags & DCAST_F_REPEAT || p->hdr().index != 0 || p->hdr().block_class == 0)
+          continue;
+        if (one_in != 0 && ++heard_ % one_in == 0)
+          entries.push_back(
+              Symbols(p->hdr().block_class, p->number(), dcast_le64(p->hdr().digest), 1));
+      }
+      if (entries.empty()) {
+        host_.Hello(7);
+      } else {
+        host_.Nak(7, entries);
+      }
+    }
+    ASSERT_EQ(dcast_sender_phase(host_.sender.get()), DCAST_PHASE_WALK);
+  }
+  FakeHost host_;
+  unsigned heard_ = 0;
+};
+
+TEST_F(ParityByLoss, RisesWhileRelaysAskAndFallsWhenTheyDoNot) {
+  Begin(4);
+  Dump(3'000'000'000, 2);
+  EXPECT_GT(ParityShare(host_), 10);
+  const uint32_t most = host_.sender->parity_percent;
+  EXPECT_LE(most, 25u);
+  Dump(2'000'000'000, 0);
+  EXPECT_LT(host_.sender->parity_percent, most);
+  EXPECT_GE(host_.sender->parity_percent, 4u);
+}
+
+TEST_F(ParityByLoss, StaysWhereFewAreAskedFor) {
+  Begin(4);
+  Dump(3'000'000'000, 40);
+  EXPECT_EQ(host_.sender->parity_percent, 4u);
+}
+
+TEST_F(ParityByLoss, NoneIsNone) {
+  Begin(0);
+  Dump(3'000'000'000, 2);
+  EXPECT_EQ(ParityShare(host_), 0);
+}
+
 }  // namespace
 }  // namespace dumpcast
