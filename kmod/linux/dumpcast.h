@@ -445,6 +445,7 @@ bool dcast_tx_short(const struct dcast_path *path);
 /* rx.c, neighbour.c, probe.c: panic */
 /* Whether somebody is in a poll function of its cards, who will not go on. Panic. */
 bool dcast_rx_broken_off(const struct dcast_path *path);
+bool dcast_rx_silenced(const struct dcast_host *host, const struct dcast_path *path);
 void dcast_rx_prepare(struct dcast_host *host, struct dcast_path *path);
 void dcast_poll(struct dcast_host *host, struct dcast_path *path);
 bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int len, __be16 proto,

@@ -240,10 +240,14 @@ static int dcast_dump_begin(struct dcast_host *host)
 	if (host->receive_last)
 		pr_emerg(
 			"an allocator is what faulted, or called what did; no replies until all was sent\n");
-	for (i = 0; i < host->nr_paths; i++)
+	for (i = 0; i < host->nr_paths; i++) {
 		if (dcast_rx_broken_off(host->paths[i]))
 			pr_emerg("path %s: a processor was stopped while it received; no replies from there until all was sent\n",
 				 host->paths[i]->set.name);
+		if (dcast_rx_silenced(host, host->paths[i]))
+			pr_emerg("path %s: its XDP program may wake a task, and the scheduler's lock is held, so no replies are read\n",
+				 host->paths[i]->set.name);
+	}
 	return 0;
 }
 

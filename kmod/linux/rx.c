@@ -268,6 +268,29 @@ bool dcast_rx_broken_off(const struct dcast_path *path)
 	return false;
 }
 
+/*
+ * A program of the driver's XDP may hand frames to another processor's thread, and wake it: not while
+ * a lock that this takes may be held.
+ */
+static bool dcast_rx_would_wake(const struct dcast_host *host, const struct net_device *dev)
+{
+	return dev->xdp_state[XDP_MODE_DRV].prog && !host->may_wake;
+}
+
+/*
+ * Whether nothing is received on any of the path's cards for that.
+ * Context: panic, after dcast_probe_begin().
+ */
+bool dcast_rx_silenced(const struct dcast_host *host, const struct dcast_path *path)
+{
+	unsigned int i;
+
+	for (i = 0; path->cards && i < path->cards->nr; i++)
+		if (!dcast_rx_would_wake(host, path->cards->card[i].dev))
+			return false;
+	return path->cards && path->cards->nr;
+}
+
 static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 			    struct dcast_card *card, u64 now, int budget)
 {
@@ -277,8 +300,7 @@ static void dcast_poll_card(struct dcast_host *host, struct dcast_path *path,
 	if (card->barred || !netif_running(dev) || !netif_device_present(dev) ||
 	    !dcast_tx_locks_free(path, card))
 		return;
-	/* A program of the driver's XDP may hand frames to another processor's thread, and wake it. */
-	if (dev->xdp_state[XDP_MODE_DRV].prog && !host->may_wake)
+	if (dcast_rx_would_wake(host, dev))
 		budget = 0;
 	list_for_each_entry(napi, &dev->napi_list, dev_list) {
 		int own = dcast_napi_broken_off(napi) && !host->may_reenter ? 0 : budget;

@@ -34,7 +34,7 @@ class Report:
     seconds: of the hook, by the guest's clock. stack: bytes of the hook's own stack that were used
     at most. helpers: processors that encoded; helped: blocks that they did. by_codec: blocks as they
     are, by LZ4, by zstd. silent: a processor was stopped inside an allocator, which may happen to any
-    that runs, so that nothing was received.
+    that runs, or in the scheduler where the card has an XDP program, so that nothing was received.
     """
 
     committed: bool
@@ -70,4 +70,4 @@ def report(console: str) -> Report:
                   int(replies[1]), int(replies[2]), {name: int(sent) for name, sent, _ in paths},
                   {name: int(ours) for name, _, ours in paths}, int(stack[1]), int(helpers[1]),
                   (int(encoded[1]), int(encoded[2]), int(encoded[3])), int(encoded[4]),
-                  int(encoded[5]), "an allocator's lock is held" in console)
+                  int(encoded[5]), "so no replies are read" in console)
