@@ -222,8 +222,8 @@ struct dcast_sender {
 	struct dcast_walk walk;
 	__u32 parity_debt;    /* percent of symbols owed, way back only */
 	__u32 parity_percent; /* now, way back only; config's at least */
-	__u32 parity_blocks,
-		parity_asked; /* since the last review: sent; asked for some symbols of */
+	__u32 parity_blocks;  /* sent since the last review */
+	__u32 parity_asked;   /* blocks that symbols were asked of since then */
 	__u64 parity_review_ns;
 
 	/* What leaves next. */
