@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kMaxSources = 32;                    // senders times paths
 constexpr TimeNs kLatelyNs = 5 * kSecond;             // a path heard within this gets replies
 constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
+constexpr TimeNs kPaceEveryNs = 200 * kMillisecond;   // PACEs that tell of lacking blocks
 constexpr TimeNs kSealRetryNs = kSecond;
 constexpr TimeNs kStoreFullTellNs = 60 * kSecond;
 
@@ -408,7 +409,13 @@ void Dump::SendCommit(TimeNs now) {
 void Dump::SendPace(TimeNs now, uint32_t kib_s) {
   if (!sender_there()) return;
   shared_->counters.Add(Counter::kPaces);
-  ToSenders(now, DCAST_PACE, PacePayload(kib_s));
+  told_lacking_ = Lacking();
+  pace_next_ns_ = now + kPaceEveryNs;
+  ToSenders(now, DCAST_PACE, PacePayload(kib_s, told_lacking_));
+}
+
+bool Dump::PaceDue(TimeNs now) const {
+  return sender_there() && now >= pace_next_ns_ && Lacking() != told_lacking_;
 }
 
 uint64_t Dump::expected() const {

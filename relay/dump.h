@@ -65,6 +65,8 @@ class Dump {
   void Decline();
   // PACE to its senders.
   void SendPace(TimeNs now, uint32_t kib_s);
+  // Blocks have lacked symbols since the last one, or there was none.
+  bool PaceDue(TimeNs now) const;
 
   void Tick(TimeNs now);
   TimeNs WakeNs() const { return wake_ns_; }
@@ -134,6 +136,8 @@ class Dump {
   bool AllSendersDone(TimeNs now) const;
   std::string IncompleteReason() const;
   uint64_t LanesHeld() const;
+  // As PACE tells it.
+  uint32_t Lacking() const { return live_ ? live_->repair.lacking() + 1 : told_lacking_; }
   // One message to each sender and path heard lately.
   void ToSenders(TimeNs now, uint8_t type, std::string_view payload);
   void SendCommit(TimeNs now);
@@ -163,6 +167,8 @@ class Dump {
   Admission::Verdict admitted_;
   TimeNs admit_next_ns_ = 0;
   bool log_committed_ = false;  // of a host that sends the log only: durable, and told
+  TimeNs pace_next_ns_ = 0;
+  uint32_t told_lacking_ = 0;
   TimeNs seal_next_ns_ = 0;
   uint64_t announced_total_ = 0;
   uint64_t sealed_blocks_ = 0;  // held when it was sealed complete

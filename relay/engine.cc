@@ -336,10 +336,10 @@ void Engine::Tick(TimeNs now) {
     op.kind = StoreOp::Kind::kProbe;
     shared.store.Add(std::move(op));
   }
-  if (shared.pace.Update(now, shared.store.pending_bytes())) {
-    const uint32_t kib_s = shared.pace.KibPerSecond(impl_->Sending());
-    for (Dump* dump : impl_->live) dump->SendPace(now, kib_s);
-  }
+  const bool changed = shared.pace.Update(now, shared.store.pending_bytes());
+  for (Dump* dump : impl_->live)
+    if (changed || dump->PaceDue(now))
+      dump->SendPace(now, shared.pace.KibPerSecond(impl_->Sending()));
 }
 
 TimeNs Engine::WakeNs() const {

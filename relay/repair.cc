@@ -64,6 +64,7 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
     Ask& ask = it->second;
     ask.round = round_;
     if (fresh) {
+      if (assembler.Find(name)) ++lacking_;
       ask.stage = has_peers ? Stage::kPeers : Stage::kNak;
       // Relays that lost the same packets would ask in the same instant.
       ask.next_ns = has_peers ? now : now + Jitter(config_.suppress_ns / 2);

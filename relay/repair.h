@@ -42,6 +42,8 @@ class Repair {
   void NoteRepeat(TimeNs now) { repeat_ns_ = now; }
   void NoteHeld(const BlockName& name) { asks_.erase(name); }
 
+  // Blocks of which some symbols had come, too few, when they were due.
+  uint32_t lacking() const { return lacking_; }
   bool fetch_open() const { return fetch_open_; }
   // Fetches that brought nothing since the last that did.
   uint32_t fruitless_fetches() const { return fruitless_; }
@@ -67,6 +69,7 @@ class Repair {
   const std::function<uint64_t()>* random_;
   absl::flat_hash_map<BlockName, Ask> asks_;
   uint64_t round_ = 0;
+  uint32_t lacking_ = 0;
   bool fetch_open_ = false;
   uint32_t fruitless_ = 0;
   TimeNs fetch_next_ns_ = 0;

@@ -55,9 +55,10 @@ std::string NakPayload(const std::vector<dcast_nak_entry>& entries) {
   return payload;
 }
 
-std::string PacePayload(uint32_t kib_s) {
+std::string PacePayload(uint32_t kib_s, uint32_t lacking) {
   dcast_pace pace{};
   pace.kib_s = dcast_to_le32(kib_s);
+  pace.lacking = dcast_to_le32(lacking);
   return BytesOf(pace);
 }
 

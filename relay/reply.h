@@ -27,7 +27,7 @@ std::string MakePacket(uint8_t type, const ReplyTo& to, uint64_t relay_id, uint6
 std::string HelloPayload(uint64_t announce_seq, uint64_t lane_mask, uint32_t pace_kib_s,
                          std::string_view name);
 std::string NakPayload(const std::vector<dcast_nak_entry>& entries);
-std::string PacePayload(uint32_t kib_s);
+std::string PacePayload(uint32_t kib_s, uint32_t lacking);
 std::string AdmitPayload(dcast_verdict verdict, TimeNs wait_ns);
 std::string CommitPayload(uint64_t lane_mask, uint64_t blocks);
 

@@ -141,6 +141,8 @@ struct dcast_relay_info {
 	__u64 lane_mask;		 /* lanes it receives */
 	__u64 commit_mask;		 /* lanes it has committed of this dump */
 	__u32 pace_kib_s;		 /* 0: no limit */
+	__u32 lacking;			 /* as in PACE */
+	__u32 lacking_seen;		 /* of it, at the last review of parity */
 	__u32 verdict;			 /* enum dcast_verdict, or DCAST_VERDICT_NONE */
 	char name[64];
 };

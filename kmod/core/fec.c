@@ -4,10 +4,10 @@
  * Parity symbol i (k..63) is the sum over data symbols j of inverse(i ^ j) * symbol j:
  * the matrix that ISA-L's gf_gen_cauchy1_matrix() makes, so relays decode with ISA-L.
  *
- * A product by a constant is a sum of the constant's bits, and doubling distributes over
- * sums: symbols are first summed into eight planes, one per bit of their factors, and the
- * planes are then folded from the top with seven doublings. That is four exclusive-ors per
- * word and symbol on average, in plain C, and needs no tables of products.
+ * A product by a constant is a sum of the constant's bits times powers of two. Of each bit there is a list
+ * of the symbols whose factor has it; from the highest bit down, what was summed is doubled and the
+ * bit's symbols are added. That is four exclusive-ors per word and symbol on average, of words that
+ * stay in registers, in plain C, and needs no tables of products.
  */
 #include "kmod/core/sender_internal.h"
 
@@ -34,47 +34,85 @@ static inline __u64 dcast_fec_double(__u64 v)
 }
 
 /* Context: any; must not allocate. */
-static void dcast_fec_add(__u64 *plane, const __u8 *src, unsigned int words)
+static inline __u64 dcast_fec_load(const __u8 *src)
 {
-	unsigned int w;
+	__u64 v;
 
-	for (w = 0; w < words; w++) {
-		__u64 v;
+	memcpy(&v, src, sizeof(v));
+	return v;
+}
 
-		memcpy(&v, src + 8 * w, 8);
-		plane[w] ^= v;
+/* Which symbols have which bit in their factors. Context: any; must not allocate. */
+static void dcast_fec_list(struct dcast_fec_lists *lists, __u32 stride, unsigned int k,
+			   unsigned int index)
+{
+	unsigned int j, bit;
+
+	memset(lists->n, 0, sizeof(lists->n));
+	for (j = 0; j < k; j++) {
+		const __u8 factor = dcast_fec_inverse(index ^ j);
+
+		for (bit = 0; bit < 8; bit++)
+			if (factor >> bit & 1)
+				lists->offset[bit][lists->n[bit]++] = j * stride;
 	}
+}
+
+/* One word of the parity symbol; data: where it is in the first symbol. Context: any; must not allocate. */
+static __u64 dcast_fec_word(const struct dcast_fec_lists *lists, const __u8 *data)
+{
+	__u64 a = 0;
+	int bit;
+
+	for (bit = 7; bit >= 0; bit--) {
+		const __u32 *at = lists->offset[bit], *end = at + lists->n[bit];
+
+		for (a = dcast_fec_double(a); at < end; at++)
+			a ^= dcast_fec_load(data + *at);
+	}
+	return a;
+}
+
+/* Four words of it into dst; four variables, since an array would be kept in memory. Context: any; must not allocate. */
+static void dcast_fec_words(const struct dcast_fec_lists *lists, const __u8 *data, __u8 *dst)
+{
+	__u64 a = 0, b = 0, c = 0, d = 0;
+	int bit;
+
+	for (bit = 7; bit >= 0; bit--) {
+		const __u32 *at = lists->offset[bit], *end = at + lists->n[bit];
+
+		a = dcast_fec_double(a);
+		b = dcast_fec_double(b);
+		c = dcast_fec_double(c);
+		d = dcast_fec_double(d);
+		for (; at < end; at++) {
+			const __u8 *src = data + *at;
+
+			a ^= dcast_fec_load(src);
+			b ^= dcast_fec_load(src + 8);
+			c ^= dcast_fec_load(src + 16);
+			d ^= dcast_fec_load(src + 24);
+		}
+	}
+	memcpy(dst, &a, 8);
+	memcpy(dst + 8, &b, 8);
+	memcpy(dst + 16, &c, 8);
+	memcpy(dst + 24, &d, 8);
 }
 
 /* Context: any, also panic with interrupts off; must not allocate. */
 void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned int index, __u32 len,
-		      __u8 *dst, __u64 *planes)
+		      __u8 *dst, struct dcast_fec_lists *lists)
 {
-	__u32 done;
+	__u32 done = 0;
 
-	for (done = 0; done < len; done += DCAST_FEC_PLANE_WORDS * 8) {
-		const __u32 left = len - done;
-		const unsigned int words = left < DCAST_FEC_PLANE_WORDS * 8 ? left / 8 :
-									      DCAST_FEC_PLANE_WORDS;
-		unsigned int j, w;
-		int bit;
+	dcast_fec_list(lists, stride, k, index);
+	for (; done + 32 <= len; done += 32)
+		dcast_fec_words(lists, data + done, dst + done);
+	for (; done < len; done += 8) {
+		const __u64 v = dcast_fec_word(lists, data + done);
 
-		memset(planes, 0, DCAST_FEC_SCRATCH_BYTES);
-		for (j = 0; j < k; j++) {
-			const __u8 factor = dcast_fec_inverse(index ^ j);
-			const __u8 *src = data + (__u64)j * stride + done;
-
-			for (bit = 0; bit < 8; bit++)
-				if (factor >> bit & 1)
-					dcast_fec_add(planes + bit * DCAST_FEC_PLANE_WORDS, src,
-						      words);
-		}
-		for (w = 0; w < words; w++) {
-			__u64 v = planes[7 * DCAST_FEC_PLANE_WORDS + w];
-
-			for (bit = 6; bit >= 0; bit--)
-				v = dcast_fec_double(v) ^ planes[bit * DCAST_FEC_PLANE_WORDS + w];
-			memcpy(dst + done + 8 * w, &v, 8);
-		}
+		memcpy(dst + done, &v, 8);
 	}
 }

@@ -39,7 +39,6 @@ static enum dcast_fill dcast_fill_nak(struct dcast_sender *s, struct dcast_slot 
 		dcast_empty(s, item.block_class, item.number);
 		return DCAST_FILL_BLOCK;
 	}
-	s->parity_asked += item.digest != 0;
 	/* A new encoding goes whole; parity that was asked for makes up for what will be lost of it. */
 	slot->pending = item.mask;
 	if (!item.digest || item.digest != slot->digest)

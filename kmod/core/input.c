@@ -116,6 +116,7 @@ static int dcast_input_payload(struct dcast_sender *s, struct dcast_relay_info *
 			return 0;
 		memcpy(&pace, payload, sizeof(pace));
 		relay->pace_kib_s = dcast_le32(pace.kib_s);
+		relay->lacking = dcast_le32(pace.lacking);
 		return 1;
 	case DCAST_NAK:
 		if (!dumping)

@@ -27,9 +27,9 @@ static __u32 dcast_relay_pace(const struct dcast_sender *s, const struct dcast_r
 	return relay->pace_kib_s;
 }
 
-/* Whether a relay has a say: heard lately, or nobody was heard in this dump yet. */
-static int dcast_relay_counts(const struct dcast_sender *s, const struct dcast_relay_info *relay,
-			      __u64 now_ns)
+/* Context: any; pure. */
+int dcast_relay_counts(const struct dcast_sender *s, const struct dcast_relay_info *relay,
+		       __u64 now_ns)
 {
 	unsigned int p;
 

@@ -374,6 +374,11 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 
 	s->pass = 1;
 	s->parity_percent = s->config.parity_percent;
+	s->parity_wait = 1;
+	for (i = 0; i < s->nr_relays; i++) {
+		s->relays[i].lacking = 0;
+		s->relays[i].lacking_seen = 1;
+	}
 	memset(s->end, 0, sizeof(s->end));
 	s->pass_total = 0;
 	s->total_known = s->slices == 0;

@@ -192,7 +192,7 @@ struct dcast_sender {
 	struct dcast_encoder encoders[1 + DCAST_MAX_HELPERS];
 	struct dcast_codec_state codec;
 	__u8 *parity; /* one symbol */
-	__u64 *fec_planes;
+	struct dcast_fec_lists *fec_lists;
 	struct dcast_presence_job walk_presence, nak_presence;
 	/*
 	 * Bit (w >> coarse_shift) of class c at [c - 2]: presence named a block of it thereabouts. One
@@ -221,10 +221,12 @@ struct dcast_sender {
 	__u8 total_known;
 	struct dcast_walk walk;
 	__u32 parity_debt;    /* percent of symbols owed, way back only */
-	__u32 parity_percent; /* now, way back only; config's at least */
+	__u32 parity_percent; /* now, way back only; config's is where it begins */
 	__u32 parity_blocks;  /* sent since the last review */
-	__u32 parity_asked;   /* blocks that symbols were asked of since then */
 	__u64 parity_review_ns;
+	__u8 parity_quiet;   /* reviews in a row in which no relay lacked anything */
+	__u8 parity_wait;    /* so many of them lower it */
+	__u8 parity_lowered; /* since it was raised last */
 
 	/* What leaves next. */
 	struct dcast_out out;
@@ -269,11 +271,15 @@ static inline unsigned int dcast_popcount(__u64 v)
 }
 
 /* ---- fec.c ---- */
-#define DCAST_FEC_PLANE_WORDS	32
-#define DCAST_FEC_SCRATCH_BYTES (8 * DCAST_FEC_PLANE_WORDS * 8)
+/* Scratch: of each bit, where the symbols begin whose factor has it. */
+struct dcast_fec_lists {
+	__u32 n[8];
+	__u32 offset[8][DCAST_MAX_SYMBOLS];
+};
+
 /* dst[0..len) = parity symbol index (k..63) of k data symbols, stride bytes apart. len: multiple of 8. */
 void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned int index, __u32 len,
-		      __u8 *dst, __u64 *planes);
+		      __u8 *dst, struct dcast_fec_lists *lists);
 /* Inverse of x (1..63) in GF(2^8) with polynomial 0x11d. */
 __u8 dcast_fec_inverse(unsigned int x);
 
@@ -374,6 +380,9 @@ struct dcast_relay_info *dcast_relay_find(struct dcast_sender *s, __u64 id, __u6
 /* True when a relay was heard since the dump began, or may be expected to be. */
 int dcast_way_back(const struct dcast_sender *s, __u64 now_ns);
 int dcast_heard_in_dump(const struct dcast_sender *s);
+/* Whether a relay has a say: heard lately, or nobody was heard in this dump yet. */
+int dcast_relay_counts(const struct dcast_sender *s, const struct dcast_relay_info *relay,
+		       __u64 now_ns);
 unsigned int dcast_commits_wanted(const struct dcast_sender *s);
 void dcast_verdict_review(struct dcast_sender *s, __u64 now_ns);
 /* True while relays say LOG_ONLY and one that is known, and still expected, has not answered. */

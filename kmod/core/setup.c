@@ -21,7 +21,8 @@ __u32 dcast_sender_scratch_bytes(const struct dcast_config *config)
 {
 	return (config->slots + config->helpers) * dcast_slot_bytes(config) +
 	       (1 + config->helpers) * DCAST_WINDOW_BYTES + dcast_aligned(config->symbol_size) +
-	       DCAST_FEC_SCRATCH_BYTES + 2 * dcast_aligned(sizeof(struct dcast_presence)) +
+	       dcast_aligned(sizeof(struct dcast_fec_lists)) +
+	       2 * dcast_aligned(sizeof(struct dcast_presence)) +
 	       2 * DCAST_COARSE_BITS / 8;
 }
 
@@ -80,8 +81,8 @@ int dcast_sender_init(struct dcast_sender *s, const struct dcast_config *config,
 	}
 	s->parity = at;
 	at += dcast_aligned(config->symbol_size);
-	s->fec_planes = (__u64 *)(void *)at;
-	at += DCAST_FEC_SCRATCH_BYTES;
+	s->fec_lists = (struct dcast_fec_lists *)(void *)at;
+	at += dcast_aligned(sizeof(struct dcast_fec_lists));
 	s->walk_presence.bits = (struct dcast_presence *)at;
 	at += dcast_aligned(sizeof(struct dcast_presence));
 	s->nak_presence.bits = (struct dcast_presence *)at;

@@ -4,27 +4,60 @@
 
 #define DCAST_PARITY_BLOCKS    64
 #define DCAST_PARITY_MAX       25		/* percent */
-#define DCAST_PARITY_REVIEW_NS (250 * DCAST_MS) /* longer than relays take to ask */
+#define DCAST_PARITY_WAIT_MAX  32		/* reviews */
+#define DCAST_PARITY_REVIEW_NS (250 * DCAST_MS) /* longer than relays take to tell */
 
 /*
- * More parity while relays ask for symbols of many blocks: each of these is read and encoded once
- * more, or fetched from a peer. Context: any; must not allocate.
+ * Blocks that the relay which lacks most lacked symbols of, since the last review; -1 when one does not tell.
+ * Context: any; bounded by the relay table; must not allocate.
+ */
+static __s64 dcast_parity_lacking(struct dcast_sender *s, __u64 now_ns)
+{
+	__s64 most = -1;
+	unsigned int i, silent = 0;
+
+	for (i = 0; i < s->nr_relays; i++) {
+		struct dcast_relay_info *relay = &s->relays[i];
+		__s64 lacking = (__s64)relay->lacking - relay->lacking_seen;
+
+		if (!dcast_relay_counts(s, relay, now_ns))
+			continue;
+		silent += !relay->lacking;
+		relay->lacking_seen = relay->lacking;
+		if (lacking > most)
+			most = lacking;
+	}
+	return silent && most < 1 ? -1 : most;
+}
+
+/*
+ * More parity while a relay lacks symbols of many blocks: each of these is read and encoded once
+ * more, or fetched from a peer. Less while none does; what was lowered in vain is lowered later next time.
+ * Context: any; must not allocate.
  */
 static void dcast_parity_review(struct dcast_sender *s, __u64 now_ns)
 {
-	const __u32 least = s->config.parity_percent;
+	const __u32 begun = s->config.parity_percent;
+	const __u32 most = begun > DCAST_PARITY_MAX ? begun : DCAST_PARITY_MAX;
+	__s64 lacking;
 
-	if (++s->parity_blocks < DCAST_PARITY_BLOCKS || now_ns < s->parity_review_ns)
+	if (++s->parity_blocks < DCAST_PARITY_BLOCKS || now_ns < s->parity_review_ns || !begun)
 		return;
-	if (s->parity_asked * 16 > s->parity_blocks && least) {
+	lacking = dcast_parity_lacking(s, now_ns);
+	s->parity_quiet = lacking ? 0 : s->parity_quiet + 1;
+	if (lacking * 16 > s->parity_blocks) {
 		s->parity_percent += s->parity_percent / 2 + 1;
-		if (s->parity_percent > DCAST_PARITY_MAX)
-			s->parity_percent = DCAST_PARITY_MAX > least ? DCAST_PARITY_MAX : least;
-	} else if (!s->parity_asked && s->parity_percent > least) {
-		s->parity_percent--;
+		if (s->parity_percent > most)
+			s->parity_percent = most;
+		if (s->parity_lowered && s->parity_wait < DCAST_PARITY_WAIT_MAX)
+			s->parity_wait *= 2;
+		s->parity_lowered = 0;
+	} else if (s->parity_quiet >= s->parity_wait && s->parity_percent) {
+		s->parity_percent -= s->parity_percent / 4 + 1;
+		s->parity_quiet = 0;
+		s->parity_lowered = 1;
 	}
 	s->parity_blocks = 0;
-	s->parity_asked = 0;
 	s->parity_review_ns = now_ns + DCAST_PARITY_REVIEW_NS;
 }
 
@@ -122,7 +155,7 @@ static void dcast_fill_symbol(struct dcast_sender *s, struct dcast_hdr *hdr, __u
 	if (s->out.index >= slot->k) {
 		if (!s->out.parity_ready)
 			dcast_fec_parity(slot->data, s->config.symbol_size, slot->k, s->out.index,
-					 (len + 7) & ~7u, s->parity, s->fec_planes);
+					 (len + 7) & ~7u, s->parity, s->fec_lists);
 		s->out.parity_ready = 1;
 		src = s->parity;
 	}

@@ -19,7 +19,7 @@
  *     codec                    auto, none, lz4 or zstd; auto: whichever is the fastest at the moment
  *     helpers                  other processors that encode, at most
  *     commits                  relays that must have it all; 0: two, or all that are known
- *     parity_percent           at least; more, to 25, while relays ask for symbols of many blocks
+ *     parity_percent           at first; more, to 25, while a relay lacks symbols of many blocks, less while none does
  *     parity_percent_blind blind_passes
  *     heartbeat_ms rate_kib_s linger_ms time_limit_s
  *     ring_kib                 most memory of one path's packets

@@ -161,6 +161,7 @@ struct dcast_path {
 	u32 ring_from, ring_len; /* the part of the ring in use */
 	u64 frozen_since_ns;
 	u64 progress_ns;   /* when the driver last took a packet */
+	bool refused;	   /* it did not take all that it was offered last */
 	u64 switched_ns;   /* when the card in use was chosen */
 	const char *state; /* why it takes nothing, as it was said; NULL: it does */
 	unsigned int changes;

@@ -6,8 +6,26 @@
 #include <linux/mm.h>
 #include <linux/uaccess.h>
 #ifdef CONFIG_X86
+#include <asm/asm.h>
 #include <asm/cpufeature.h>
 #endif
+
+/* As copy_from_kernel_nofault(), which takes a loop of single words. Context: any. */
+static int dcast_copy_words(void *dst, const void *src, size_t len)
+{
+#ifdef CONFIG_X86_64
+	size_t words = len / 8;
+
+	asm volatile("1: rep movsq\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+c"(words), "+S"(src), "+D"(dst)
+		     :
+		     : "memory");
+	if (words)
+		return -EFAULT;
+	len %= 8;
+#endif
+	return copy_from_kernel_nofault(dst, src, len);
+}
 
 static int dcast_copy(void *dst, const void *src, size_t len)
 {
@@ -19,7 +37,7 @@ static int dcast_copy(void *dst, const void *src, size_t len)
 	if (boot_cpu_has(X86_FEATURE_ERMS))
 		return copy_mc_to_kernel(dst, src, len) ? -EIO : 0;
 #endif
-	return copy_from_kernel_nofault(dst, src, len);
+	return dcast_copy_words(dst, src, len);
 }
 
 /*

@@ -111,14 +111,17 @@ static void dcast_tell_verdict(struct dcast_host *host, u64 now)
 		pr_emerg("relays: memory is sent now\n");
 }
 
-static void dcast_poll_all(struct dcast_host *host)
+/* more: packets follow at once, and a card is told of a whole batch only. */
+static void dcast_poll_all(struct dcast_host *host, bool more)
 {
 	unsigned int i;
 
 	for (i = 0; i < host->nr_paths; i++) {
-		dcast_tx_flush(host->paths[i]);
+		if (!more)
+			dcast_tx_flush(host->paths[i]);
 		dcast_poll(host, host->paths[i]);
-		dcast_tx_flush(host->paths[i]);
+		if (!more || host->paths[i]->refused)
+			dcast_tx_flush(host->paths[i]);
 	}
 	/* Some of what drivers call turns interrupts on: kmem_cache_alloc_bulk() of 6.1. */
 	if (!irqs_disabled()) {
@@ -159,7 +162,7 @@ static void dcast_drain(struct dcast_host *host)
 	bool idle;
 
 	do {
-		dcast_poll_all(host);
+		dcast_poll_all(host, false);
 		idle = true;
 		for (i = 0; i < host->nr_paths; i++)
 			idle &= dcast_tx_idle(host->paths[i]);
@@ -308,7 +311,7 @@ static void __used dcast_dump(struct dcast_host *host)
 		sent = dcast_sender_step(s, now);
 		dcast_helpers_wake(host, now);
 		dcast_review_risk(host, now);
-		dcast_poll_all(host);
+		dcast_poll_all(host, sent);
 		touch_nmi_watchdog();
 		dcast_watchdogs_feed(host, now);
 		dcast_tell_verdict(host, now);

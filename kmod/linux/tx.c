@@ -10,7 +10,7 @@
 
 #include <linux/if_vlan.h>
 
-#define DCAST_TX_BATCH 32
+#define DCAST_TX_BATCH 64
 /* Nobody who could release it is running; the bound is for one that refused to stop. */
 #define DCAST_LOCK_WAIT_NS (50 * NSEC_PER_MSEC)
 /* A card that has given back no packet for so long, of a path that has others. */
@@ -328,6 +328,7 @@ void dcast_tx_flush(struct dcast_path *path)
 	struct net_device *dev;
 	struct netdev_queue *txq;
 
+	path->refused = false;
 	if (path->send == path->tail)
 		return;
 	card = dcast_path_card(path);
@@ -336,6 +337,7 @@ void dcast_tx_flush(struct dcast_path *path)
 		path->send = path->tail;
 		return;
 	}
+	path->refused = true;
 	dev = card->dev;
 	txq = netdev_get_tx_queue(dev, path->queue);
 	if (dcast_tx_frozen(path, txq))
@@ -362,6 +364,7 @@ void dcast_tx_flush(struct dcast_path *path)
 		path->progress_ns = dcast_now_ns();
 	}
 	HARD_TX_UNLOCK(dev, txq);
+	path->refused = path->send != path->tail;
 }
 
 /*
@@ -393,13 +396,12 @@ void dcast_tx_watch(struct dcast_path *path, u64 now)
 }
 
 /*
- * See dumpcast.h. After a flush, what still waits is what the driver does not take; and the
- * packet half a ring ahead is free unless it has had half of them for long.
+ * See dumpcast.h. The packet half a ring ahead is free unless the driver has had half of them for long.
  * Context: panic.
  */
 bool dcast_tx_short(const struct dcast_path *path)
 {
-	return path->send != path->tail || !dcast_ring_free(path, path->tail + path->ring_len / 2);
+	return path->refused || !dcast_ring_free(path, path->tail + path->ring_len / 2);
 }
 
 /*
@@ -480,6 +482,7 @@ void dcast_tx_prepare(struct dcast_host *host, struct dcast_path *path)
 	path->at = 0;
 	path->send = 0;
 	path->tail = 0;
+	path->refused = false;
 	path->queue = 0;
 	path->ring_from = 0;
 	path->ring_len = path->ring_size;

@@ -178,7 +178,7 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       ->capture_default_str()
       ->group("How");
   app->add_option("--parity", raw->parity,
-                  "Percent of parity when relays can be heard; more while they miss much")
+                  "Percent of parity at first, when relays can be heard; then it follows what they lack")
       ->check(CLI::Range(0, 100))
       ->capture_default_str()
       ->group("How");

@@ -332,7 +332,7 @@ def vectors():
 
     pace = Fields("pace")
     pace.number("kib_s", 4, 51200)
-    pace.number("reserved", 4, 0)
+    pace.number("lacking", 4, 18)
     yield "pace", packet("PACE: 50 MiB/s", 67, pace, relay=True, seq=3)
 
     admit = Fields("admit")

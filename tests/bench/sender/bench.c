@@ -104,8 +104,8 @@ BENCH_TIMED(int, LZ4_compress_fast,
 	    (src, dst, len, cap, acceleration, mem))
 BENCH_TIMED_VOID(dcast_fec_parity,
 		 (const __u8 *data, __u32 stride, unsigned int k, unsigned int index, __u32 len,
-		  __u8 *dst, __u64 *planes),
-		 (data, stride, k, index, len, dst, planes))
+		  __u8 *dst, struct dcast_fec_lists *lists),
+		 (data, stride, k, index, len, dst, lists))
 BENCH_TIMED_VOID(dcast_tx_put, (struct dcast_path * path, u8 *payload, u32 len, unsigned int lane),
 		 (path, payload, len, lane))
 BENCH_TIMED_VOID(dcast_poll, (struct dcast_host * host, struct dcast_path *path), (host, path))

@@ -28,12 +28,13 @@ class FecTest : public ::testing::TestWithParam<int> {
     all_.assign(64, std::vector<uint8_t>(size));
     data_.resize(k * size);
     for (uint8_t& b : data_) b = static_cast<uint8_t>(rng());
-    std::vector<__u64> planes(DCAST_FEC_SCRATCH_BYTES / 8, ~0ull);
+    dcast_fec_lists lists;
+    std::memset(&lists, 0xff, sizeof(lists));
     for (unsigned i = 0; i < 64; ++i) {
       if (i < k) {
         std::memcpy(all_[i].data(), &data_[i * size], size);
       } else {
-        dcast_fec_parity(data_.data(), size, k, i, size, all_[i].data(), planes.data());
+        dcast_fec_parity(data_.data(), size, k, i, size, all_[i].data(), &lists);
       }
     }
   }
@@ -43,7 +44,7 @@ class FecTest : public ::testing::TestWithParam<int> {
 
 TEST_P(FecTest, EveryParitySymbolEqualsIsaL) {
   const int k = GetParam();
-  const unsigned size = 1096;  // ends in the middle of a plane
+  const unsigned size = 1096;  // ends with a word on its own
   Make(static_cast<unsigned>(k), size, static_cast<uint32_t>(k));
   std::vector<uint8_t> matrix(64 * k), tables(32 * k * (64 - k));
   gf_gen_cauchy1_matrix(matrix.data(), 64, k);

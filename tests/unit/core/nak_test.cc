@@ -339,46 +339,73 @@ class ParityByLoss : public ::testing::Test {
     host_.Begin();
     host_.Hello(7);
   }
-  // A relay asks for a symbol of one in so many of the blocks it hears of, 0: of none.
-  void Dump(uint64_t ns, unsigned one_in) {
+  // A relay lacks symbols of one in so many of the blocks it hears of, 0: of none; and tells.
+  void Dump(uint64_t ns, unsigned one_in, bool tells = true) {
     for (const uint64_t end = host_.now_ns + ns; host_.now_ns < end;) {
       host_.packets.clear();
       host_.Run([] { return false; }, 50'000'000);
-      std::vector<dcast_nak_entry> entries;
       for (const SentPacket* p : host_.Sent(DCAST_SYMBOL)) {
         if (p->hdr().flags & DCAST_F_REPEAT || p->hdr().index != 0 || p->hdr().block_class == 0)
           continue;
-        if (one_in != 0 && ++heard_ % one_in == 0)
-          entries.push_back(
-              Symbols(p->hdr().block_class, p->number(), dcast_le64(p->hdr().digest), 1));
+        lacking_ += one_in != 0 && ++heard_ % one_in == 0;
       }
-      if (entries.empty()) {
-        host_.Hello(7);
-      } else {
-        host_.Nak(7, entries);
-      }
+      dcast_pace pace{};
+      if (tells) pace.lacking = dcast_to_le32(lacking_);
+      host_.Reply(7, DCAST_PACE, &pace, sizeof(pace));
     }
     ASSERT_EQ(dcast_sender_phase(host_.sender.get()), DCAST_PHASE_WALK);
   }
+  uint32_t percent() const { return host_.sender->parity_percent; }
   FakeHost host_;
   unsigned heard_ = 0;
+  uint32_t lacking_ = 1;
 };
 
-TEST_F(ParityByLoss, RisesWhileRelaysAskAndFallsWhenTheyDoNot) {
+TEST_F(ParityByLoss, RisesWhileARelayLacksAndFallsWhenNoneDoes) {
   Begin(4);
   Dump(3'000'000'000, 2);
   EXPECT_GT(ParityShare(host_), 10);
-  const uint32_t most = host_.sender->parity_percent;
+  const uint32_t most = percent();
   EXPECT_LE(most, 25u);
   Dump(2'000'000'000, 0);
-  EXPECT_LT(host_.sender->parity_percent, most);
-  EXPECT_GE(host_.sender->parity_percent, 4u);
+  EXPECT_LT(percent(), most);
 }
 
-TEST_F(ParityByLoss, StaysWhereFewAreAskedFor) {
+TEST_F(ParityByLoss, EndsWhereNothingIsLost) {
+  Begin(4);
+  Dump(3'000'000'000, 0);
+  EXPECT_EQ(percent(), 0u);
+  EXPECT_EQ(ParityShare(host_), 0);
+}
+
+TEST_F(ParityByLoss, ComesBackFromNothing) {
+  Begin(4);
+  Dump(3'000'000'000, 0);
+  Dump(3'000'000'000, 2);
+  EXPECT_GT(percent(), 4u);
+}
+
+TEST_F(ParityByLoss, WhatWasLoweredInVainIsLoweredMoreSlowly) {
+  Begin(4);
+  for (int i = 0; i < 4; ++i) {
+    Dump(600'000'000, 0);
+    Dump(600'000'000, 2);
+  }
+  const uint32_t before = percent();
+  Dump(600'000'000, 0);
+  EXPECT_EQ(percent(), before);
+}
+
+TEST_F(ParityByLoss, StaysWhereFewLack) {
   Begin(4);
   Dump(3'000'000'000, 40);
-  EXPECT_EQ(host_.sender->parity_percent, 4u);
+  EXPECT_EQ(percent(), 4u);
+}
+
+TEST_F(ParityByLoss, StaysWhereNobodyTells) {
+  Begin(4);
+  Dump(3'000'000'000, 0, false);
+  EXPECT_EQ(percent(), 4u);
 }
 
 TEST_F(ParityByLoss, NoneIsNone) {

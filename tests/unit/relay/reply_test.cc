@@ -27,7 +27,7 @@ class ReplyTest : public testing::Test {
 };
 
 TEST_F(ReplyTest, HeaderSaysWhoAndToWhomAndVerifies) {
-  const std::string packet = Make(DCAST_PACE, PacePayload(1234));
+  const std::string packet = Make(DCAST_PACE, PacePayload(1234, 5));
   Verifier verifier([this](const Id16&, uint16_t) { return std::optional(keys_); });
   const Verified v = verifier.Verify({packet, {}, false});
   EXPECT_EQ(v.verdict, Counter::kPeerPacket);

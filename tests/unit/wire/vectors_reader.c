@@ -87,7 +87,7 @@ static const struct field fields[] = {
     ENTRY(1, block_class),
     ENTRY(1, flags),
     BODY("pace", dcast_pace, kib_s),
-    BODY("pace", dcast_pace, reserved),
+    BODY("pace", dcast_pace, lacking),
     BODY("admit", dcast_admit, verdict),
     BODY("admit", dcast_admit, wait_ms),
     BODY("commit", dcast_commit, lane_mask),

@@ -127,8 +127,8 @@ TEST(BlockVector, DigestAndSymbolsAreCutFromTheEncoding) {
     if (h.index < h.k) {
       std::memcpy(symbol.data(), &padded[static_cast<size_t>(h.index) * size], size);
     } else {
-      std::vector<__u64> planes(DCAST_FEC_SCRATCH_BYTES / 8);
-      dcast_fec_parity(padded.data(), size, h.k, h.index, size, symbol.data(), planes.data());
+      dcast_fec_lists lists;
+      dcast_fec_parity(padded.data(), size, h.k, h.index, size, symbol.data(), &lists);
     }
     EXPECT_EQ(std::memcmp(symbol.data(), v.bytes.data() + sizeof(h), symbol_len), 0) << name;
   }
