@@ -10,7 +10,7 @@
 
 #include <linux/if_vlan.h>
 
-#define DCAST_TX_BATCH 64
+#define DCAST_TX_BATCH 64u /* or half of the ring */
 /* Nobody who could release it is running; the bound is for one that refused to stop. */
 #define DCAST_LOCK_WAIT_NS (50 * NSEC_PER_MSEC)
 /* A card that has given back no packet for so long, of a path that has others. */
@@ -201,7 +201,7 @@ void dcast_tx_queue(struct dcast_path *path, struct sk_buff *skb, u8 *start, u8 
 	skb_set_transport_header(skb, ether + (path->v6 ? 40 : 20));
 	skb_set_queue_mapping(skb, path->queue);
 	path->tail++;
-	if (path->tail - path->send >= DCAST_TX_BATCH)
+	if (path->tail - path->send >= min(DCAST_TX_BATCH, path->ring_len / 2))
 		dcast_tx_flush(path);
 }
 
