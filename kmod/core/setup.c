@@ -22,8 +22,7 @@ __u32 dcast_sender_scratch_bytes(const struct dcast_config *config)
 	return (config->slots + config->helpers) * dcast_slot_bytes(config) +
 	       (1 + config->helpers) * DCAST_WINDOW_BYTES + dcast_aligned(config->symbol_size) +
 	       dcast_aligned(sizeof(struct dcast_fec_lists)) +
-	       2 * dcast_aligned(sizeof(struct dcast_presence)) +
-	       2 * DCAST_COARSE_BITS / 8;
+	       2 * dcast_aligned(sizeof(struct dcast_presence)) + 2 * DCAST_COARSE_BITS / 8;
 }
 
 /* What is wrong with the configuration, or NULL. Context: any; pure. */

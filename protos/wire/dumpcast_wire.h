@@ -149,7 +149,7 @@ struct dcast_nak {
 };
 
 struct dcast_pace {
-	__le32 kib_s;	/* as in HELLO */
+	__le32 kib_s; /* as in HELLO */
 	__le32 lacking; /* 1 + blocks of the dump that lacked symbols when they were due; 0: not told */
 };
 

@@ -177,8 +177,9 @@ void AddFlags(CLI::App* app, Raw* raw, CLI::Option** seed) {
       ->check(CLI::Range(0, DCAST_MAX_HELPERS))
       ->capture_default_str()
       ->group("How");
-  app->add_option("--parity", raw->parity,
-                  "Percent of parity at first, when relays can be heard; then it follows what they lack")
+  app->add_option(
+         "--parity", raw->parity,
+         "Percent of parity at first, when relays can be heard; then it follows what they lack")
       ->check(CLI::Range(0, 100))
       ->capture_default_str()
       ->group("How");
