@@ -334,7 +334,7 @@ void Node::ReceiveLoop(size_t receiver) {
       keys_version = now_version;
     }
     verified.clear();
-    for (const Datagram& datagram : batch) verified.push_back(verifier.Verify(datagram));
+    verifier.VerifyAll(batch, &verified);
     WithEngine([&](Engine& engine, TimeNs now) {
       for (const Verified& packet : verified) engine.ReceiveVerified(now, packet);
     });

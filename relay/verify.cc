@@ -2,15 +2,18 @@
 #include "relay/verify.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "relay/macs.h"
 
 namespace dumpcast {
 namespace {
 
+constexpr size_t kTogether = 32;  // packets whose MACs are computed side by side
 // Windows are numbered below 2^36: 52 bits of physical address.
 constexpr uint64_t kMaxWindow = uint64_t{1} << 36;
 
@@ -91,7 +94,7 @@ void Verifier::Forget() {
   cache_->keys.clear();
 }
 
-Verified Verifier::Verify(const Datagram& datagram) {
+Verified Verifier::Verify(const Datagram& datagram, const uint64_t* mac) {
   Verified v;
   v.from = datagram.from;
   const std::string_view bytes = datagram.payload;
@@ -121,7 +124,8 @@ Verified Verifier::Verify(const Datagram& datagram) {
     if (!host.keys) return refuse(Counter::kUnknownEpoch);
     v.keys = std::make_shared<const dcast_keys>(*host.keys);
   }
-  if (dcast_packet_mac(v.keys.get(), bytes.data(), bytes.size()) != dcast_le64(v.hdr.mac)) {
+  if ((mac != nullptr ? *mac : dcast_packet_mac(v.keys.get(), bytes.data(), bytes.size())) !=
+      dcast_le64(v.hdr.mac)) {
     v.keys.reset();
     return refuse(Counter::kMac);
   }
@@ -132,6 +136,45 @@ Verified Verifier::Verify(const Datagram& datagram) {
   if (bytes.size() != sizeof(v.hdr) + payload_len) return refuse(Counter::kFormat);
   v.payload = bytes.substr(sizeof(v.hdr), payload_len);
   return refuse(Judge(v.hdr, v.payload));
+}
+
+size_t Verifier::Alike(std::span<const Datagram> datagrams,
+                       std::shared_ptr<const dcast_keys>* keys) const {
+  std::pair<Id16, uint16_t> first;
+  size_t count = 0;
+  for (; count < datagrams.size() && count < kTogether; ++count) {
+    const std::string_view bytes = datagrams[count].payload;
+    if (bytes.size() < sizeof(dcast_hdr) || bytes.size() != datagrams[0].payload.size()) break;
+    dcast_hdr hdr;
+    std::memcpy(&hdr, bytes.data(), sizeof(hdr));
+    std::pair<Id16, uint16_t> name({}, dcast_le16(hdr.key_epoch));
+    std::memcpy(name.first.data(), hdr.host_id, name.first.size());
+    if (count == 0) {
+      const auto cached = cache_->keys.find(name);
+      if (cached == cache_->keys.end()) break;
+      *keys = cached->second;
+      first = name;
+    } else if (name != first) {
+      break;
+    }
+  }
+  return count;
+}
+
+void Verifier::VerifyAll(std::span<const Datagram> datagrams, std::vector<Verified>* verified) {
+  std::shared_ptr<const dcast_keys> keys;
+  while (!datagrams.empty()) {
+    const size_t alike = Alike(datagrams, &keys);
+    std::array<const char*, kTogether> packets;
+    std::array<uint64_t, kTogether> macs;
+    for (size_t i = 0; i < alike; ++i) packets[i] = datagrams[i].payload.data();
+    if (alike != 0)
+      PacketMacs(*keys, {packets.data(), alike}, datagrams[0].payload.size(), macs.data());
+    const size_t count = std::max<size_t>(alike, 1);
+    for (size_t i = 0; i < count; ++i)
+      verified->push_back(Verify(datagrams[i], alike != 0 ? &macs[i] : nullptr));
+    datagrams = datagrams.subspan(count);
+  }
 }
 
 }  // namespace dumpcast

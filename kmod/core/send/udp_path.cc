@@ -201,7 +201,7 @@ uint8_t* UdpPath::Get() {
 void UdpPath::Put(uint32_t len, unsigned lane) {
   const bool drop =
       options_.drop > 0 && std::uniform_real_distribution<>(0, 1)(rng_) < options_.drop;
-  if (!drop) queue_.push_back({len, lane});
+  if (!drop) queue_.push_back({len, lane, queue_.size()});
 }
 
 size_t UdpPath::RunLength(size_t first) const {
@@ -223,14 +223,18 @@ void UdpPath::Flush() {
   struct alignas(cmsghdr) Control {
     char bytes[CMSG_SPACE(sizeof(uint16_t))];
   } controls[kBatch] = {};
+  // Packets of one lane can leave as one message.
+  if (next_destination_ == 0)
+    std::stable_sort(queue_.begin() + static_cast<ptrdiff_t>(next_packet_), queue_.end(),
+                     [](const Queued& a, const Queued& b) { return a.lane < b.lane; });
   for (size_t i = 0; i < queue_.size(); ++i)
-    parts[i] = {&buffers_[i * options_.packet_bytes], queue_[i].len};
+    parts[i] = {&buffers_[queue_[i].buffer * options_.packet_bytes], queue_[i].len};
   blocked_ = false;
   while (next_packet_ < queue_.size()) {
     // Messages for one socket.
     unsigned count = 0;
     int fd = -1;
-    size_t packet = next_packet_, destination = next_destination_;
+    size_t packet = next_packet_, destination = next_destination_, run = run_;
     while (count < kBatch && packet < queue_.size()) {
       auto& to = by_lane_[queue_[packet].lane];
       const int this_fd = fds_[to[destination].is_v6()];
@@ -241,7 +245,8 @@ void UdpPath::Flush() {
       message.msg_name = &to[destination].addr;
       message.msg_namelen = to[destination].length();
       message.msg_iov = &parts[packet];
-      message.msg_iovlen = RunLength(packet);
+      if (destination == 0) run = RunLength(packet);
+      message.msg_iovlen = run;
       if (message.msg_iovlen > 1) {
         const auto length = static_cast<uint16_t>(queue_[packet].len);
         message.msg_control = controls[count].bytes;
@@ -255,7 +260,7 @@ void UdpPath::Flush() {
       ++count;
       if (++destination == to.size()) {
         destination = 0;
-        packet += message.msg_iovlen;
+        packet += run;
       }
     }
     int done = sendmmsg(fd, messages, count, 0);
@@ -266,6 +271,7 @@ void UdpPath::Flush() {
     if (done < 0 && errno == EINTR) continue;
     if (done < 0 && messages[0].msg_hdr.msg_iovlen > 1 && CannotCut(errno)) {
       segments_ = false;
+      run_ = 1;
       continue;
     }
     if (done < 0) {  // these packets are lost, as packets may be
@@ -274,9 +280,10 @@ void UdpPath::Flush() {
       done = 1;
     }
     for (int i = 0; i < done; ++i) {
+      run_ = messages[i].msg_hdr.msg_iovlen;
       if (++next_destination_ == options_.destinations.size()) {
         next_destination_ = 0;
-        next_packet_ += messages[i].msg_hdr.msg_iovlen;
+        next_packet_ += run_;
       }
     }
   }

@@ -82,10 +82,12 @@ class UdpPath {
   struct Queued {
     uint32_t len;
     unsigned lane;
+    size_t buffer;
   };
   std::vector<Queued> queue_;
   size_t next_packet_ = 0;  // of queue_, and of the destinations of that packet
   size_t next_destination_ = 0;
+  size_t run_ = 0;  // packets that left together for the destinations before that one
   bool blocked_ = false;
   bool segments_ = true;  // the kernel cuts messages into packets
   uint64_t errors_ = 0;

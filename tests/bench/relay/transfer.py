@@ -74,17 +74,21 @@ class Bench:
     def __enter__(self) -> "Bench":
         self.net.__enter__()
         try:
-            # What crosses the link are packets of its MTU, each of which may be lost by itself, as on a wire.
+            # What crosses the link are packets of its MTU, each of which may be lost by itself, as on a wire; and
+            # who receives joins what comes, as the drivers of real cards do and veth only when it is told to.
             for namespace in (self.net.host_ns, *(self.net.relay_ns(i) for i in range(self.cell.receivers))):
-                self.net.run_in(namespace, ["ethtool", "-K", "leg0", "tso", "off", "gso", "off", "tx-udp-segmentation", "off"])
+                self.net.run_in(namespace, ["ethtool", "-K", "leg0", "tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on"])
+            for receiver in range(self.cell.receivers):  # veth joins only what comes from a card that cannot cut
+                self.net.run_in(self.net.switch, ["ethtool", "-K", self.net.relay_port(receiver), "tso", "off"])
             if self.cell.capped:
                 self.net.run_in(self.net.host_ns, ["tc", "qdisc", "add", "dev", "leg0", "root", "tbf", *CAP])
             for receiver in range(self.cell.receivers):
                 for rule in LOSSES[self.cell.loss][0]:
-                    # Whatever protocol it is of.
-                    self.net.run_in(self.net.relay_ns(receiver), [
-                        "nft", "table inet bench {\n chain in {\n  type filter hook prerouting priority -300;\n"
-                        f"  iifname leg0 meta l4proto {{ tcp, udp }} {rule} counter drop\n }}\n}}"])
+                    # Whatever protocol it is of; in the switch, where they are single packets.
+                    self.net.run_in(self.net.switch, [
+                        "nft", f"table netdev bench{receiver} {{\n chain out {{\n  type filter hook egress device "
+                        f"\"{self.net.relay_port(receiver)}\" priority 0;\n"
+                        f"  meta l4proto {{ tcp, udp }} {rule} counter drop\n }}\n}}"])
         except BaseException:
             self.net.remove()
             raise

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/unit/relay/sender_double.h"
@@ -44,6 +46,36 @@ TEST_F(VerifyTest, GoodPacketsOfEachTypeAreTaken) {
   EXPECT_EQ(Verdict(sender_.Empty(3, 70000)), Counter::kEmpty);
   EXPECT_EQ(Verdict(sender_.Announce(DCAST_ST_ARMED)), Counter::kAnnounce);
   EXPECT_EQ(Verdict(sender_.End()), Counter::kEnd);
+}
+
+TEST_F(VerifyTest, ManyAtOnceAreJudgedAsEachAlone) {
+  std::vector<std::string> packets;
+  for (uint64_t number = 0; number < 100; ++number) {
+    packets.push_back(sender_.Symbol(1, number, block_, 0));
+    std::string& packet = packets.back();
+    if (number % 7 == 3) packet.back() ^= 1;
+    if (number % 11 == 5) packet.pop_back();
+    if (number % 13 == 6) packet[offsetof(dcast_hdr, host_id)] ^= 1;
+    if (number % 29 == 8) packet = "foreign";
+    if (number % 31 == 9) packets.push_back(sender_.Announce(DCAST_ST_ARMED));
+  }
+  std::vector<Datagram> datagrams;
+  for (const std::string& packet : packets) datagrams.push_back({packet, {}, false});
+  Verifier other([](const Id16&, uint16_t) { return std::optional(SenderDouble::Keys()); });
+  for (int round = 0; round < 2; ++round) {  // keys are not known yet, and known
+    std::vector<Verified> verified;
+    verifier_.VerifyAll(datagrams, &verified);
+    ASSERT_EQ(verified.size(), datagrams.size());
+    size_t taken = 0;
+    for (size_t i = 0; i < datagrams.size(); ++i) {
+      const Verified alone = other.Verify(datagrams[i]);
+      EXPECT_EQ(verified[i].verdict, alone.verdict) << i;
+      EXPECT_EQ(verified[i].payload, alone.payload) << i;
+      taken += verified[i].ok();
+    }
+    EXPECT_GT(taken, 50u);
+    EXPECT_LT(taken, 90u);
+  }
 }
 
 TEST_F(VerifyTest, EveryCutIsTruncated) {

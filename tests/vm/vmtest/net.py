@@ -112,6 +112,10 @@ class Net:
     def relay_ns(self, relay: int) -> str:
         return f"{self.prefix}-r{relay}"
 
+    def relay_port(self, relay: int, bridge: int = 0) -> str:
+        """The switch's port to it."""
+        return self._near(f"r{relay}", bridge)
+
     @property
     def client_ns(self) -> str:
         return f"{self.prefix}-cl"
@@ -234,6 +238,8 @@ class Net:
         for relay in range(self.relays):
             self._leaf(self.relay_ns(relay), f"r{relay}", RELAY_NUMBER + relay)
         self._leaf(self.client_ns, "cl", CLIENT_NUMBER)
+        for bridge in range(self.bridges):  # it joins no group, and a switch that snoops knows that
+            self.run_in(self.switch, ["bridge", "link", "set", "dev", self._near("cl", bridge), "mcast_flood", "off"])
 
     def _leaf(self, namespace: str, short: str, number: int) -> None:
         self._namespace(namespace)

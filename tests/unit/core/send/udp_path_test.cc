@@ -6,10 +6,12 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace dumpcast {
@@ -102,6 +104,29 @@ TEST(UdpPath, LengthsAndLanesMayChangeFromPacketToPacket) {
   for (const std::string& packet : sent) {
     EXPECT_EQ(a.Next(), packet);
     EXPECT_EQ(b.Next(), packet);
+  }
+}
+
+TEST(UdpPath, PacketsOfALaneLeaveTogetherInTheirOrder) {
+  Receiver a, b;
+  UdpPathOptions options;
+  options.destinations = {a.endpoint(), b.endpoint()};
+  options.packet_bytes = 64;
+  auto path = UdpPath::Open(options);
+  ASSERT_TRUE(path.ok()) << path.status();
+  std::array<std::vector<std::string>, 4> sent;
+  for (unsigned i = 0; i < 40; ++i) {
+    const std::string packet = absl::StrCat("lane ", i % 4, ", packet ", 10 + i);
+    sent[i % 4].push_back(packet);
+    std::memcpy((*path)->Get(), packet.data(), packet.size());
+    (*path)->Put(static_cast<uint32_t>(packet.size()), i % 4);
+  }
+  (*path)->Flush();
+  for (const auto& lane : sent) {
+    for (const std::string& packet : lane) {
+      EXPECT_EQ(a.Next(), packet);
+      EXPECT_EQ(b.Next(), packet);
+    }
   }
 }
 
