@@ -5,6 +5,10 @@
 
 #include <string>
 
+#include <span>
+#include <string>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "relay/packets.h"
 
@@ -14,8 +18,8 @@ namespace dumpcast {
 // when it is OK, the encoding. INVALID_ARGUMENT: its digest is another. Thread safety: pure.
 absl::Status DecodeBlock(const BlockKey& key, const Gathered& gathered, std::string* data);
 
-// The same of a kPut that is still to be decoded; nothing to do for any other op.
-absl::Status DecodeOp(StoreOp* op);
+// The same of each kPut that is still to be decoded; nothing to do for any other op.
+std::vector<absl::Status> DecodeOps(std::span<StoreOp> ops);
 
 }  // namespace dumpcast
 

@@ -60,7 +60,7 @@ struct Gathered {
 struct StoreOp {
   enum class Kind {
     kOpenDump,  // make the dump's record, or clear its seal; durable before the next op
-    kPut,       // DecodeOp(), then BlockSink::PutBlock()
+    kPut,       // DecodeOps(), then BlockSink::PutBlock()
     kFlush,     // BlockSink::Flush()
     kCommit,    // write the committed lanes into the record; follows a kFlush that was OK
     kSeal,   // write the seal and the committed lanes; when complete, follows a kFlush that was OK

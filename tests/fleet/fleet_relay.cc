@@ -174,7 +174,7 @@ void FleetRelay::Pump() {
 void FleetRelay::Work(std::vector<StoreOp>& ops) {
   working_ = false;
   for (StoreOp& op : ops) {
-    const absl::Status status = DecodeOp(&op);
+    const absl::Status status = DecodeOps({&op, 1}).front();
     if (status.ok()) Do(op);
     engine_->StoreDone(relays_->clock->now(), op.id, status);
   }

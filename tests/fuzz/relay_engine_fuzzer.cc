@@ -263,7 +263,7 @@ class World {
       waiting_.erase(waiting_.begin());
       const bool fails = failing != 255 && static_cast<uint8_t>(store_op.kind) == failing % 8;
       engine_.StoreDone(now_, store_op.id,
-                        !fails          ? DecodeOp(&store_op)
+                        !fails          ? DecodeOps({&store_op, 1}).front()
                         : failing & 128 ? absl::FailedPreconditionError("deleted")
                                         : absl::ResourceExhaustedError("full"));
     }

@@ -145,7 +145,7 @@ void SimRelay::Work() {
   std::vector<StoreOp> ops(std::make_move_iterator(ops_.begin()), std::make_move_iterator(end));
   ops_.erase(ops_.begin(), end);
   for (StoreOp& op : ops) {
-    absl::Status status = DecodeOp(&op);
+    absl::Status status = DecodeOps({&op, 1}).front();
     switch (op.kind) {
       case StoreOp::Kind::kOpenDump:
         if (sink_.full && !record_.open) {

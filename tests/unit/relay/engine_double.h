@@ -48,7 +48,7 @@ class EngineDouble {
     for (std::vector<StoreOp> batch = engine.TakeStoreOps(now); !batch.empty();
          batch = engine.TakeStoreOps(now)) {
       for (StoreOp& op : batch) {
-        absl::Status status = DecodeOp(&op);
+        absl::Status status = DecodeOps({&op, 1}).front();
         ops.push_back(op);
         if (const auto refused = refuse.find(op.kind); status.ok() && refused != refuse.end())
           status = refused->second;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/macs.h"
+#include "relay/siphash.h"
 
 #include <random>
 #include <string>
@@ -29,6 +29,28 @@ TEST(PacketMacs, AreThoseOfEachPacketAlone) {
         EXPECT_EQ(macs[i], dcast_packet_mac(&keys, packets[i].data(), bytes))
             << bytes << " bytes, packet " << i << " of " << count;
     }
+  }
+}
+
+TEST(BlockDigests, AreThoseOfEachBlockAlone) {
+  std::mt19937_64 rng(2);
+  std::vector<dcast_keys> keys(3);
+  for (dcast_keys& k : keys) k.digest = {rng(), rng()};
+  for (size_t count = 0; count <= 20; ++count) {
+    std::vector<std::string> bytes(count);
+    std::vector<Encoding> encodings;
+    for (size_t i = 0; i < count; ++i) {
+      bytes[i].resize(i % 5 == 4 ? 65552 : 16 + rng() % 2000);
+      for (char& c : bytes[i]) c = static_cast<char>(rng());
+      encodings.push_back({&keys[i % 3], static_cast<unsigned>(rng() % 4), rng(), bytes[i]});
+    }
+    std::vector<uint64_t> digests(count);
+    BlockDigests(encodings, digests.data());
+    for (size_t i = 0; i < count; ++i)
+      EXPECT_EQ(digests[i], dcast_block_digest(encodings[i].keys, encodings[i].block_class,
+                                               encodings[i].number, bytes[i].data(),
+                                               static_cast<__u32>(bytes[i].size())))
+          << "block " << i << " of " << count;
   }
 }
 
