@@ -23,7 +23,8 @@
 namespace dumpcast {
 namespace {
 
-constexpr int kSendBufferBytes = 4 << 20;
+// The kernel takes twice that. Less than what interfaces queue, which would drop what is over.
+constexpr int kSendBufferBytes = 1 << 20;
 constexpr int kReceiveBufferBytes = 4 << 20;
 // Of one message that the kernel cuts into packets (udp(7), UDP_SEGMENT): what fits a datagram.
 constexpr size_t kMaxSegments = 64;
