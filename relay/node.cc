@@ -31,7 +31,8 @@ constexpr TimeNs kInterfacesNs = 5 * kSecond;  // how often new interfaces are l
 constexpr TimeNs kMaxSleepNs = kSecond;
 constexpr TimeNs kStoreErrorNs = 60 * kSecond;  // one line for each kind of work
 constexpr size_t kOpsPerBatch = 256;
-constexpr size_t kOpsDecoded = 16;  // together: as much as a processor's cache holds until they are written
+constexpr size_t kOpsDecoded =
+    16;  // together: as much as a processor's cache holds until they are written
 constexpr int kPingEveryMs = 10'000;  // no less than what ApiServer allows
 constexpr int kPingTimeoutMs = 5'000;
 

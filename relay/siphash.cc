@@ -52,7 +52,8 @@ template <typename V>
     Round(v0, v1, v2, v3);
     v0 ^= m;
   }
-  for (size_t i = 0; i < kLanes; ++i) messages[i] = {{v0[i], v1[i], v2[i], v3[i]}, messages[i].data + 8 * words};
+  for (size_t i = 0; i < kLanes; ++i)
+    messages[i] = {{v0[i], v1[i], v2[i], v3[i]}, messages[i].data + 8 * words};
 }
 
 [[gnu::target("avx2")]] void Words4(Message* messages, size_t words) {

@@ -47,9 +47,9 @@ TEST(BlockDigests, AreThoseOfEachBlockAlone) {
     std::vector<uint64_t> digests(count);
     BlockDigests(encodings, digests.data());
     for (size_t i = 0; i < count; ++i)
-      EXPECT_EQ(digests[i], dcast_block_digest(encodings[i].keys, encodings[i].block_class,
-                                               encodings[i].number, bytes[i].data(),
-                                               static_cast<__u32>(bytes[i].size())))
+      EXPECT_EQ(digests[i],
+                dcast_block_digest(encodings[i].keys, encodings[i].block_class, encodings[i].number,
+                                   bytes[i].data(), static_cast<__u32>(bytes[i].size())))
           << "block " << i << " of " << count;
   }
 }

@@ -196,6 +196,11 @@ class Net:
                               "icmpv6 type nd-neighbor-advert counter drop", "}")]
         self._nft(self.switch, ["table netdev neighbours {", *lines, "}"])
 
+    def spare_client(self) -> None:
+        """No multicast goes to the client, which joins no group, as in a switch that snoops."""
+        for bridge in range(self.bridges):
+            self.run_in(self.switch, ["bridge", "link", "set", "dev", self._near("cl", bridge), "mcast_flood", "off"])
+
     def flush_neighbours(self, relay: int) -> None:
         """A relay forgets who has which address, as time would have it forget."""
         self._ip(self.relay_ns(relay), "neigh", "flush", "all")
@@ -238,8 +243,6 @@ class Net:
         for relay in range(self.relays):
             self._leaf(self.relay_ns(relay), f"r{relay}", RELAY_NUMBER + relay)
         self._leaf(self.client_ns, "cl", CLIENT_NUMBER)
-        for bridge in range(self.bridges):  # it joins no group, and a switch that snoops knows that
-            self.run_in(self.switch, ["bridge", "link", "set", "dev", self._near("cl", bridge), "mcast_flood", "off"])
 
     def _leaf(self, namespace: str, short: str, number: int) -> None:
         self._namespace(namespace)
