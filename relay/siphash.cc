@@ -38,7 +38,7 @@ template <typename V>
 template <typename V>
 [[gnu::always_inline]] inline void WordsOf(Message* messages, size_t words) {
   constexpr size_t kLanes = sizeof(V) / sizeof(uint64_t);
-  V v0, v1, v2, v3, m;
+  V v0{}, v1{}, v2{}, v3{}, m{};
   for (size_t i = 0; i < kLanes; ++i) {
     v0[i] = messages[i].state.v0;
     v1[i] = messages[i].state.v1;
