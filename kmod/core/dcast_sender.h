@@ -119,7 +119,7 @@ struct dcast_config {
 	 * Parity of the first pass with a way back, in percent of the data symbols, spread over the
 	 * blocks of 8 and more symbols so that the sum is right; NAKs cover the smaller ones.
 	 */
-	__u8 parity_percent;
+	__u8 parity_percent;	   /* at first; it follows what relays lack, 0 to 25 */
 	__u8 parity_percent_blind; /* when nothing is heard: m = ceil(k * percent / 100) */
 	__u32 heartbeat_ms;
 	__u32 rate_kib_s; /* ceiling of UDP payload on one path; 0: only PACE limits */

@@ -23,6 +23,7 @@ static struct dcast_relay_info *dcast_relay_clear(struct dcast_sender *s, unsign
 	memset(&s->relays[i], 0, sizeof(s->relays[i]));
 	s->relays[i].id = id;
 	s->relays[i].verdict = DCAST_VERDICT_NONE;
+	s->relays[i].lacking_seen = 1; /* what it tells that lacks nothing */
 	s->wait_until_ns[i] = 0;
 	return &s->relays[i];
 }
