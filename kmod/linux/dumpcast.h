@@ -256,13 +256,16 @@ struct dcast_host {
 	struct dcast_vmemmap *struct_pages; /* NULL: not asked for */
 	void *notes;
 	u32 notes_cap;
-	struct pt_regs regs;
+	struct pt_regs entry_regs; /* the hook's */
+	struct pt_regs regs;	   /* panic()'s, of which only ip and sp are true */
 	char reason[256];
 	u64 started_ns, talked_ns, probed_ns, unanswered_ns;
 	enum dcast_verdict told_verdict; /* on the console; FULL needs no words at first */
 	bool may_receive, may_wake, zones_usable;
-	bool may_reenter;	/* poll functions that a processor was stopped in; see rx.c */
-	bool receive_last;	/* an allocator is what faulted */
+	bool may_reenter;   /* poll functions that a processor was stopped in; see rx.c */
+	bool receive_last;  /* an allocator is what faulted */
+	char allocator[48]; /* the function in which its lock may be held */
+	unsigned int stacks_unwound, stacks_searched;
 	unsigned int irqs_on;	/* how often a driver has turned interrupts on */
 	unsigned long priority; /* of the processor, before the dump */
 	bool priority_raised;
@@ -454,7 +457,7 @@ bool dcast_neighbour_answer(struct dcast_path *path, const u8 *l3, unsigned int 
 void dcast_probe_begin(struct dcast_host *host, unsigned int count);
 bool dcast_probe_rx_safe(struct dcast_host *host);
 bool dcast_probe_entered(const struct dcast_host *host, const struct device *parent, bool sends);
-void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count);
+void dcast_cpu_state(unsigned int cpu, struct task_struct **task, unsigned int *count);
 
 /* watchdog.c */
 void dcast_watchdogs_find(struct dcast_host *host);

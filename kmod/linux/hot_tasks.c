@@ -104,7 +104,7 @@ static void dcast_hot_idle(struct dcast_hot *hot, unsigned int cpu)
  */
 void dcast_hot_running(struct dcast_hot *hot)
 {
-	const struct task_struct *task;
+	struct task_struct *task;
 	unsigned int cpu, count;
 	pid_t pid;
 

@@ -236,10 +236,12 @@ static int dcast_dump_begin(struct dcast_host *host)
 		pr_emerg("no dump: no path can be used\n");
 		return -ENODEV;
 	}
-	pr_emerg("sending dump %*phN on %u of %u paths, %u processors help; %u relays answered while armed%s\n",
+	pr_emerg("sending dump %*phN on %u of %u paths, %u processors help; %u relays answered while armed\n",
 		 DCAST_ID_BYTES, run->config.dump_id, dcast_paths_alive(host), host->nr_paths,
-		 run->config.helpers, dcast_relays_known(&run->sender, false),
-		 host->may_receive ? "" : "; an allocator's lock is held, so no replies are read");
+		 run->config.helpers, dcast_relays_known(&run->sender, false));
+	if (!host->may_receive)
+		pr_emerg("an allocator's lock is held (%s), so no replies are read\n",
+			 host->allocator[0] ? host->allocator : "nobody knows where");
 	if (host->receive_last)
 		pr_emerg(
 			"an allocator is what faulted, or called what did; no replies until all was sent\n");
@@ -281,6 +283,8 @@ static void dcast_dump_report(struct dcast_host *host)
 		 dcast_helpers_stack_used(host));
 	if (host->irqs_on)
 		pr_emerg("drivers have turned interrupts on %u times; none came\n", host->irqs_on);
+	pr_emerg("stacks: %u unwound, %u searched word by word\n", host->stacks_unwound,
+		 host->stacks_searched);
 	pr_emerg("stack: %u of %u bytes used\n", dcast_stack_used(host->stack, DCAST_STACK_BYTES),
 		 DCAST_STACK_BYTES);
 	pr_emerg("dump sent: %llu blocks, %llu MiB of memory as %llu MiB, %llu pages unreadable, in %llu.%llu s; %u of %u relays have it all%s\n",
@@ -364,7 +368,8 @@ static int dcast_panic(struct notifier_block *nb, unsigned long event, void *mes
 		return NOTIFY_DONE;
 	}
 	host->entry_count = preempt_count();
-	crash_setup_regs(&host->regs, NULL);
+	crash_setup_regs(&host->entry_regs, NULL);
+	host->regs = host->entry_regs;
 	dcast_regs_to_panic(host, &host->regs);
 	strscpy(host->reason, message ? (const char *)message : "", sizeof(host->reason));
 	dcast_bh_disable();

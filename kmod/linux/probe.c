@@ -8,7 +8,7 @@
  * Zones' locks can be looked at. The slab allocator's cannot, from a module. But they are all
  * taken with interrupts off, so that a processor stopped by an interrupt holds none; one
  * stopped by NMI that holds any spinlock has a preemption count, and then the stack that it
- * was stopped on names what it was doing.
+ * was stopped on names what it was doing (docs/decisions/0014).
  *
  * Drivers have locks of their own. Of those that take one where we go, too (tx.c, watchdog.c), it is
  * enough to know that nobody was stopped in their midst.
@@ -33,6 +33,8 @@
 #include <linux/uaccess.h>
 #include <linux/version.h>
 #include <linux/vmstat.h>
+
+#include <asm/unwind.h>
 
 /* Locks of stopped processors stay as they are; our own come and go. */
 #define DCAST_PROBE_NS (500 * NSEC_PER_USEC)
@@ -88,7 +90,7 @@ static bool dcast_zones_usable(void)
 }
 
 /* What a processor runs, and its preemption count. Context: any. */
-void dcast_cpu_state(unsigned int cpu, const struct task_struct **task, unsigned int *count)
+void dcast_cpu_state(unsigned int cpu, struct task_struct **task, unsigned int *count)
 {
 	/* 64701838bf05 ("x86/percpu: Move preempt_count next to current_task"), 6.2. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
@@ -179,18 +181,92 @@ bool dcast_probe_entered(const struct dcast_host *host, const struct device *par
 	return false;
 }
 
+/* Whose locks may be held in the function at an address: a mask of DCAST_HOLDS_*. Modules are noted down. */
+static unsigned int dcast_function_holds(struct dcast_host *host, unsigned long address)
+{
+	char name[KSYM_SYMBOL_LEN];
+	unsigned int holds = 0;
+
+	sprint_symbol_no_offset(name, address);
+	if (dcast_name_has(name, dcast_allocators, ARRAY_SIZE(dcast_allocators))) {
+		holds |= DCAST_HOLDS_ALLOCATOR;
+		if (!host->allocator[0])
+			strscpy(host->allocator, name, sizeof(host->allocator));
+	}
+	if (dcast_name_has(name, dcast_schedulers, ARRAY_SIZE(dcast_schedulers)))
+		holds |= DCAST_HOLDS_SCHEDULER;
+	dcast_note_entered(host, name);
+	return holds;
+}
+
+#ifdef CONFIG_UNWINDER_ORC
 /*
- * Whose locks may be held by what runs on this stack: a mask of DCAST_HOLDS_*, by the return
- * addresses at or above sp; modules are noted down. Old addresses that nothing has overwritten
- * count as well: a false alarm costs the way back, or a card of dcast_own_locks (tx.c). At the
- * end of an interrupt's or exception's stack is the place where the stack below it goes on; an NMI
- * may have come in an interrupt.
+ * Begins at the registers with which another processor was stopped. What __unwind_start() does
+ * for tasks that do not run; it refuses those that do, and this one only seems to. A stack ends
+ * at a page that nobody can read.
  */
-static unsigned int dcast_stack_holds(struct dcast_host *host, unsigned long sp)
+static void dcast_unwind_stopped(struct unwind_state *state, struct task_struct *task,
+				 struct pt_regs *regs)
+{
+	unsigned long end = regs->sp & PAGE_MASK, begin = end;
+	u8 byte;
+
+	while (end - begin < THREAD_SIZE && !get_kernel_nofault(byte, (u8 *)end))
+		end += PAGE_SIZE;
+	memset(state, 0, sizeof(*state));
+	state->task = task;
+	state->signal = true;
+	state->full_regs = true;
+	state->regs = regs;
+	state->ip = regs->ip;
+	state->sp = regs->sp;
+	state->bp = regs->bp;
+	state->stack_info.type = regs->sp - (unsigned long)task_stack_page(task) < THREAD_SIZE ?
+					 STACK_TYPE_TASK :
+					 STACK_TYPE_IRQ;
+	state->stack_info.begin = (unsigned long *)begin;
+	state->stack_info.end = (unsigned long *)end;
+	state->stack_mask = BIT(state->stack_info.type);
+}
+
+/*
+ * Whether a stack could be followed to its end; holds: as far as it could.
+ * regs: NULL for a task that does not run.
+ */
+static bool dcast_unwind_holds(struct dcast_host *host, struct task_struct *task,
+			       struct pt_regs *regs, unsigned int *holds)
+{
+	unsigned int left = 3 * THREAD_SIZE / sizeof(long);
+	struct unwind_state state;
+
+	if (regs && task != current)
+		dcast_unwind_stopped(&state, task, regs);
+	else
+		unwind_start(&state, task, regs, NULL);
+	for (; left && !unwind_done(&state) && state.ip; left--) {
+		*holds |= dcast_function_holds(host, state.ip);
+		unwind_next_frame(&state);
+	}
+	return unwind_done(&state) && !unwind_error(&state);
+}
+#else
+static bool dcast_unwind_holds(struct dcast_host *host, struct task_struct *task,
+			       struct pt_regs *regs, unsigned int *holds)
+{
+	return false;
+}
+#endif
+
+/*
+ * The same by all words at or above sp that could be return addresses, old ones included that
+ * nothing has overwritten: a false alarm costs the way back, or a card of dcast_own_locks (tx.c).
+ * At the end of an interrupt's or exception's stack is the place where the stack below it goes
+ * on; an NMI may have come in an interrupt.
+ */
+static unsigned int dcast_words_hold(struct dcast_host *host, unsigned long sp)
 {
 	unsigned long value = 0, last = 0, before = 0, left = 3 * THREAD_SIZE / sizeof(long);
 	unsigned int hops = 0, holds = 0;
-	char name[KSYM_SYMBOL_LEN];
 
 	for (sp = ALIGN(sp, sizeof(long)); left--; sp += sizeof(long)) {
 		if (get_kernel_nofault(value, (unsigned long *)sp)) {
@@ -204,23 +280,31 @@ static unsigned int dcast_stack_holds(struct dcast_host *host, unsigned long sp)
 		}
 		before = last;
 		last = value;
-		if (value < __START_KERNEL_map || value >= MODULES_END)
-			continue;
-		sprint_symbol_no_offset(name, value);
-		if (dcast_name_has(name, dcast_allocators, ARRAY_SIZE(dcast_allocators)))
-			holds |= DCAST_HOLDS_ALLOCATOR;
-		if (dcast_name_has(name, dcast_schedulers, ARRAY_SIZE(dcast_schedulers)))
-			holds |= DCAST_HOLDS_SCHEDULER;
-		dcast_note_entered(host, name);
+		if (value >= __START_KERNEL_map && value < MODULES_END)
+			holds |= dcast_function_holds(host, value);
 	}
 	return holds;
+}
+
+/* Whose locks a task may hold. regs: where it was stopped, NULL when it did not run. */
+static unsigned int dcast_task_holds(struct dcast_host *host, struct task_struct *task,
+				     struct pt_regs *regs)
+{
+	unsigned int holds = 0;
+
+	if (dcast_unwind_holds(host, task, regs, &holds)) {
+		host->stacks_unwound++;
+		return holds;
+	}
+	host->stacks_searched++;
+	return holds | dcast_words_hold(host, regs ? regs->sp : task->thread.sp);
 }
 
 #ifdef CONFIG_PREEMPT_RT
 /* Whose locks tasks may hold that do not run; the scheduler's are held by those that run. */
 static unsigned int dcast_sleepers_hold(struct dcast_host *host)
 {
-	const struct task_struct *group, *task;
+	struct task_struct *group, *task;
 	u64 began = dcast_now_ns();
 	unsigned int holds = 0;
 
@@ -233,7 +317,7 @@ static unsigned int dcast_sleepers_hold(struct dcast_host *host)
 		if (READ_ONCE(task->on_cpu) ||
 		    (!READ_ONCE(task->on_rq) && !(READ_ONCE(task->__state) & TASK_RTLOCK_WAIT)))
 			continue;
-		holds |= dcast_stack_holds(host, task->thread.sp);
+		holds |= dcast_task_holds(host, task, NULL);
 	}
 	return holds & DCAST_HOLDS_ALLOCATOR;
 }
@@ -247,8 +331,8 @@ static unsigned int dcast_sleepers_hold(struct dcast_host *host)
 /* Whose locks a processor that was stopped may hold. */
 static unsigned int dcast_cpu_holds(struct dcast_host *host, unsigned int cpu)
 {
-	const struct task_struct *task;
 	struct elf_prstatus status;
+	struct task_struct *task;
 	unsigned int count;
 	bool counts;
 
@@ -264,7 +348,7 @@ static unsigned int dcast_cpu_holds(struct dcast_host *host, unsigned int cpu)
 		host->entered_any = true;
 		return DCAST_HOLDS_ALLOCATOR | DCAST_HOLDS_SCHEDULER;
 	}
-	return dcast_stack_holds(host, ((struct pt_regs *)&status.pr_reg)->sp);
+	return dcast_task_holds(host, task, (struct pt_regs *)&status.pr_reg);
 }
 
 /*
@@ -274,16 +358,20 @@ static unsigned int dcast_cpu_holds(struct dcast_host *host, unsigned int cpu)
  */
 void dcast_probe_begin(struct dcast_host *host, unsigned int count)
 {
-	unsigned int cpu, holds, own;
+	unsigned int cpu, holds = 0, own;
 
 	host->nr_entered = 0;
 	host->entered_any = false;
-	holds = dcast_sleepers_hold(host);
-	own = dcast_stack_holds(host, host->regs.sp);
+	host->stacks_unwound = host->stacks_searched = 0;
+	host->allocator[0] = '\0';
+	own = dcast_task_holds(host, current, &host->entry_regs);
+	host->receive_last = own & DCAST_HOLDS_ALLOCATOR;
 	/* panic() itself counts one. Without a lock, an allocator may be what is broken. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT) || (count & PREEMPT_MASK) > 1)
-		holds |= own;
-	host->receive_last = own & DCAST_HOLDS_ALLOCATOR;
+		holds = own;
+	else
+		host->allocator[0] = '\0';
+	holds |= dcast_sleepers_hold(host);
 	for_each_present_cpu(cpu)
 		if (cpu != raw_smp_processor_id())
 			holds |= dcast_cpu_holds(host, cpu);

@@ -37,13 +37,15 @@ def test_crash_and_test_dump(series, kernel_of, scratch, record_property):
         console = run.vm.console()
         said = words.report(console)
         print(run.summary())
-        assert said.committed and said.relays_done == 2 and said.ours["net0"] > 0
+        # Another processor may have been in an allocator, but old words on a stack do not count.
+        assert said.stacks_searched == 0
+        assert said.silent or said.committed and said.relays_done == 2 and said.ours["net0"] > 0
         # What the kernel complained of while the hook ran, if anything.
         hook = console[console.index("dumpcast: sending dump"):console.index("dumpcast: dump sent")]
         for word in ("BUG:", "WARNING:", "Call Trace", "scheduling while atomic"):
             assert word not in hook, hook[:6000]
         assert "Kernel panic - not syncing: sysrq triggered crash" in run.log()
-        record_property("cell", f"{said.blocks} blocks")
+        record_property("cell", f"{said.blocks} blocks" + (", no replies read" if said.silent else ""))
 
 
 @pytest.fixture(scope="module")

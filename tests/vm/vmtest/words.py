@@ -35,6 +35,7 @@ class Report:
     at most. helpers: processors that encoded; helped: blocks that they did. by_codec: blocks as they
     are, by LZ4, by zstd. silent: a processor was stopped inside an allocator, which may happen to any
     that runs, or in the scheduler where the card has an XDP program, so that nothing was received.
+    stacks_searched: those that could not be unwound, where old words give false alarms of that.
     """
 
     committed: bool
@@ -52,6 +53,7 @@ class Report:
     helped: int
     helpers_lost: int
     silent: bool
+    stacks_searched: int
 
 
 def report(console: str) -> Report:
@@ -63,11 +65,12 @@ def report(console: str) -> Report:
     stack = re.search(rf"dumpcast: stack: (\d+) of {STACK_BYTES} bytes used", console)
     encoded = re.search(r"dumpcast: encoded: (\d+) blocks as they are, (\d+) by LZ4, (\d+) by zstd; "
                         r"(\d+) of all by helpers, (\d+) helpers lost", console)
+    stacks = re.search(r"dumpcast: stacks: \d+ unwound, (\d+) searched", console)
     helpers = re.search(r"dumpcast: sending dump .* (\d+) processors help", console)
-    if not (done and replies and paths and stack and encoded and helpers):
+    if not (done and replies and paths and stack and encoded and helpers and stacks):
         raise HarnessError(f"the module's report is not on the console:\n{console[-3000:]}")
     return Report(done[5] is None, int(done[3]), int(done[4]), float(done[2]), int(done[1]),
                   int(replies[1]), int(replies[2]), {name: int(sent) for name, sent, _ in paths},
                   {name: int(ours) for name, _, ours in paths}, int(stack[1]), int(helpers[1]),
                   (int(encoded[1]), int(encoded[2]), int(encoded[3])), int(encoded[4]),
-                  int(encoded[5]), "so no replies are read" in console)
+                  int(encoded[5]), "so no replies are read" in console, int(stacks[1]))
