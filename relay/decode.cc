@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "protos/keys/siphash.h"
 #include "protos/wire/auth.h"
 #include "relay/fec.h"
-#include "relay/siphash.h"
 
 namespace dumpcast {
 namespace {

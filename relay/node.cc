@@ -33,6 +33,8 @@ constexpr TimeNs kStoreErrorNs = 60 * kSecond;  // one line for each kind of wor
 constexpr size_t kOpsPerBatch = 256;
 constexpr size_t kOpsDecoded =
     16;  // together: as much as a processor's cache holds until they are written
+// Until blocks have gathered whose digests are computed side by side.
+constexpr auto kGatherOps = std::chrono::milliseconds(4);
 constexpr int kPingEveryMs = 10'000;  // no less than what ApiServer allows
 constexpr int kPingTimeoutMs = 5'000;
 
@@ -405,6 +407,12 @@ void Node::WriterLoop() {
       std::unique_lock<std::mutex> lock(ops_mu_);
       ops_cv_.wait(lock, [this] { return writer_ends_ || !ops_.empty(); });
       if (ops_.empty()) return;
+      // A few blocks cost as much as many, and nobody waits for them until there is a flush.
+      if (!writer_ends_ && ops_.size() < kOpsDecoded && ops_.back().kind == StoreOp::Kind::kPut) {
+        lock.unlock();
+        std::this_thread::sleep_for(kGatherOps);
+        lock.lock();
+      }
       const size_t count = std::min(kOpsPerBatch, ops_.size());
       std::move(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(count),
                 std::back_inserter(batch));

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "relay/siphash.h"
+#include "protos/keys/siphash.h"
 
 namespace dumpcast {
 namespace {

@@ -81,6 +81,8 @@ struct dcast_rim {
 	 * several codecs LZ4 is used, or else the strongest.
 	 */
 	__u64 (*clock_ns)(void *ctx);
+	/* Not 0: the rim itself writes the MACs (dcast_packet_mac()) of what tx_put() gives it. */
+	int writes_macs;
 };
 
 /*

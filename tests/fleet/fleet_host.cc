@@ -133,7 +133,8 @@ void FleetHost::Arm() {
                          FleetRim::TxPut,
                          FleetRim::PathUp,
                          FleetRim::UnixNs,
-                         nullptr};
+                         nullptr,
+                         /*writes_macs=*/0};
   const char* why = nullptr;
   if (dcast_sender_init(&sender_, &config, &rim, senders_->scratch, &why) != 0) {
     std::fprintf(stderr, "fleet: the sender refuses its configuration: %s\n", why);

@@ -58,6 +58,7 @@ const dcast_rim kRim = {
     [](void*, unsigned path) { return path == 0 ? 1 : 0; },
     nullptr,
     nullptr,
+    0,
 };
 
 }  // namespace

@@ -131,7 +131,8 @@ void SimHost::Arm() {
                          SimRim::TxPut,
                          SimRim::PathUp,
                          SimRim::UnixNs,
-                         nullptr};
+                         nullptr,
+                         /*writes_macs=*/0};
   const size_t scratch_bytes = dcast_sender_scratch_bytes(&config);
   size_t room = scratch_bytes + 64;
   scratch_.resize(room);

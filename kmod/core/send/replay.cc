@@ -106,9 +106,11 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
   config.secrets = &replay->options_.secrets;
-  const dcast_rim rim = {replay.get(),    Rim::WindowClasses, nullptr,      Rim::ReadPage,
-                         Rim::ReadStream, Rim::Compress,      Rim::Encrypt, Rim::TxGet,
-                         Rim::TxPut,      Rim::PathUp,        Rim::UnixNs,  Rim::ClockNs};
+  const dcast_rim rim = {replay.get(),     Rim::WindowClasses, nullptr,      Rim::ReadPage,
+                         Rim::ReadStream,  Rim::Compress,      Rim::Encrypt, Rim::TxGet,
+                         Rim::TxPut,       Rim::PathUp,        Rim::UnixNs,  Rim::ClockNs,
+                         /*writes_macs=*/1};
+  for (auto& path : *paths) path->WriteMacs(&replay->options_.secrets.wire);
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =
       std::make_unique<uint8_t[]>(dcast_sender_scratch_bytes(&config) + kScratchAlign);

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "protos/keys/siphash.h"
 #include "protos/wire/dumpcast_wire.h"
 
 namespace dumpcast {
@@ -202,7 +205,7 @@ uint8_t* UdpPath::Get() {
 void UdpPath::Put(uint32_t len, unsigned lane) {
   const bool drop =
       options_.drop > 0 && std::uniform_real_distribution<>(0, 1)(rng_) < options_.drop;
-  if (!drop) queue_.push_back({len, lane, queue_.size()});
+  if (!drop) queue_.push_back({len, lane, queue_.size(), keys_ == nullptr});
 }
 
 size_t UdpPath::RunLength(size_t first) const {
@@ -218,6 +221,26 @@ size_t UdpPath::RunLength(size_t first) const {
   return std::max<size_t>(count, 1);
 }
 
+void UdpPath::FillMacs() {
+  for (size_t first = 0; first < queue_.size(); ++first) {
+    if (queue_[first].has_mac) continue;
+    std::array<const char*, kBatch> packets;
+    std::array<uint64_t, kBatch> macs;
+    size_t count = 0;
+    for (size_t i = first; i < queue_.size(); ++i) {
+      if (queue_[i].has_mac || queue_[i].len != queue_[first].len) continue;
+      packets[count++] =
+          reinterpret_cast<const char*>(&buffers_[queue_[i].buffer * options_.packet_bytes]);
+      queue_[i].has_mac = true;
+    }
+    PacketMacs(*keys_, {packets.data(), count}, queue_[first].len, macs.data());
+    for (size_t i = 0; i < count; ++i) {
+      const __le64 mac = dcast_to_le64(macs[i]);
+      std::memcpy(const_cast<char*>(packets[i]) + offsetof(dcast_hdr, mac), &mac, sizeof(mac));
+    }
+  }
+}
+
 void UdpPath::Flush() {
   mmsghdr messages[kBatch];
   iovec parts[kBatch];
@@ -230,6 +253,7 @@ void UdpPath::Flush() {
                      [](const Queued& a, const Queued& b) { return a.lane < b.lane; });
   for (size_t i = 0; i < queue_.size(); ++i)
     parts[i] = {&buffers_[queue_[i].buffer * options_.packet_bytes], queue_[i].len};
+  FillMacs();
   blocked_ = false;
   while (next_packet_ < queue_.size()) {
     // Messages for one socket.

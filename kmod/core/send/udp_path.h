@@ -17,6 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "protos/wire/auth.h"
+
 namespace dumpcast {
 
 struct Endpoint {
@@ -51,6 +53,8 @@ class UdpPath {
   UdpPath(const UdpPath&) = delete;
   UdpPath& operator=(const UdpPath&) = delete;
 
+  // Flush() writes the MACs of the packets under these keys, which must outlive this.
+  void WriteMacs(const dcast_keys* keys) { keys_ = keys; }
   // A buffer of packet_bytes, or nullptr when the sockets take nothing now.
   uint8_t* Get();
   // Queues the buffer that Get() returned last.
@@ -74,8 +78,11 @@ class UdpPath {
   // How many queued packets from `first` on can leave as one message: of one lane and length, but
   // that the last may be shorter.
   size_t RunLength(size_t first) const;
+  // Writes the MACs that are not there yet, those of one length side by side.
+  void FillMacs();
 
   UdpPathOptions options_;
+  const dcast_keys* keys_ = nullptr;
   std::vector<int> fds_;                        // one per address family
   std::vector<std::vector<Endpoint>> by_lane_;  // [lane][destination]
   std::vector<uint8_t> buffers_;
@@ -83,6 +90,7 @@ class UdpPath {
     uint32_t len;
     unsigned lane;
     size_t buffer;
+    bool has_mac;
   };
   std::vector<Queued> queue_;
   size_t next_packet_ = 0;  // of queue_, and of the destinations of that packet

@@ -113,7 +113,8 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
          FakeRim::TxPut,
          FakeRim::PathUp,
          FakeRim::UnixNs,
-         nullptr};
+         nullptr,
+         /*writes_macs=*/0};
 }
 
 dcast_config FakeHost::DefaultConfig() {

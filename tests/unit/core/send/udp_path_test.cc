@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstring>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -105,6 +106,37 @@ TEST(UdpPath, LengthsAndLanesMayChangeFromPacketToPacket) {
     EXPECT_EQ(a.Next(), packet);
     EXPECT_EQ(b.Next(), packet);
   }
+}
+
+TEST(UdpPath, MacsAreWrittenOfWhatIsQueued) {
+  Receiver a;
+  UdpPathOptions options;
+  options.destinations = {a.endpoint()};
+  options.packet_bytes = 1500;
+  auto path = UdpPath::Open(options);
+  ASSERT_TRUE(path.ok()) << path.status();
+  dcast_keys keys{};
+  keys.mac = {1, 2};
+  (*path)->WriteMacs(&keys);
+  for (size_t i = 0; i < 150; ++i) {  // more than two batches
+    const size_t length = sizeof(dcast_hdr) + (i % 10 == 9 ? 3 * i : 200);
+    uint8_t* buffer = (*path)->Get();
+    ASSERT_NE(buffer, nullptr);
+    std::memset(buffer, static_cast<int>(i), length);
+    (*path)->Put(static_cast<uint32_t>(length), i % 3);
+    if (i == 70) (*path)->Flush();
+  }
+  (*path)->Flush();
+  std::set<char> seen;
+  for (size_t i = 0; i < 150; ++i) {
+    const std::string packet = a.Next();
+    ASSERT_GE(packet.size(), sizeof(dcast_hdr));
+    dcast_hdr hdr;
+    std::memcpy(&hdr, packet.data(), sizeof(hdr));
+    EXPECT_EQ(dcast_le64(hdr.mac), dcast_packet_mac(&keys, packet.data(), packet.size()));
+    seen.insert(packet.back());
+  }
+  EXPECT_EQ(seen.size(), 150u);
 }
 
 TEST(UdpPath, PacketsOfALaneLeaveTogetherInTheirOrder) {

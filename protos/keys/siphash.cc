@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/siphash.h"
+#include "protos/keys/siphash.h"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 // MACs of many packets and digests of many blocks at once. SipHash is a chain of additions and
 // rotations, which a processor does one after the other; those of several messages it does side
 // by side, in vector registers where it has them (AVX2, AVX-512).
-#ifndef DUMPCAST_RELAY_SIPHASH_H_
-#define DUMPCAST_RELAY_SIPHASH_H_
+#ifndef DUMPCAST_PROTOS_KEYS_SIPHASH_H_
+#define DUMPCAST_PROTOS_KEYS_SIPHASH_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -32,4 +32,4 @@ void BlockDigests(std::span<const Encoding> encodings, uint64_t* digests);
 
 }  // namespace dumpcast
 
-#endif  // DUMPCAST_RELAY_SIPHASH_H_
+#endif  // DUMPCAST_PROTOS_KEYS_SIPHASH_H_
