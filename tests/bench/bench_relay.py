@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay's ingest beside a bare program's, and whole dumps beside uftp, udpcast and TCP.
 
+The part "least" has several bare programs receive what a bare one sends: how long it takes here to check MACs and write to disk,
+with nothing else done and nothing lost.
+
 Needs root: everything runs in network namespaces of its own, as tests/cluster does.
 """
 
@@ -32,6 +35,15 @@ def run_ingest(args) -> None:
         with scratch_dir("dumpcast-bench-") as folder:
             ratios[payload] = ingest.compare(wire, folder / "ingest", payload, args.mib, args.rounds)
     print("ingest, relay to bare program: " + ", ".join(f"{ratio:.2f} at {payload} bytes" for payload, ratio in ratios.items()))
+
+
+def run_least(args) -> None:
+    wire = bench_program("relay/wire.cc")
+    for receivers in args.receivers or [1, 3]:
+        with scratch_dir("dumpcast-bench-") as folder:
+            seen = ingest.least(wire, folder / "least", args.mib, receivers, args.rounds)
+        print(f"{args.mib} MiB to {receivers} bare programs, no loss, uncapped: {statistics.median(seen):.2f} s "
+              f"({', '.join(f'{one:.2f}' for one in seen)})", flush=True)
 
 
 def run_transfer(args) -> None:
@@ -75,11 +87,11 @@ def text(results: list[transfer.Result]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", help="folder of the programs (default build/dev)")
-    parser.add_argument("--part", choices=("ingest", "transfer"), action="append", help="default both")
+    parser.add_argument("--part", choices=("ingest", "transfer", "least"), action="append", help="default ingest and transfer")
     parser.add_argument("--rounds", type=int, default=5, help="of each (default %(default)s)")
     parser.add_argument("--mib", type=int, default=1024, help="of memory that is sent (default %(default)s)")
     parser.add_argument("--payload", type=int, choices=PAYLOADS, action="append", help="ingest: may be repeated (default both)")
-    parser.add_argument("--receivers", type=int, action="append", help="transfer: may be repeated (default 1 and 3)")
+    parser.add_argument("--receivers", type=int, action="append", help="transfer, least: may be repeated (default 1 and 3)")
     parser.add_argument("--loss", choices=transfer.LOSSES, action="append", help="transfer: may be repeated (default all)")
     parser.add_argument("--link", choices=("capped", "uncapped"), action="append", help="transfer: default both")
     parser.add_argument("--way", choices=transfer.WAYS, action="append", help="transfer: may be repeated (default all)")
@@ -91,6 +103,8 @@ def main() -> int:
         run_ingest(args)
     if "transfer" in parts:
         run_transfer(args)
+    if "least" in parts:
+        run_least(args)
     return 0
 
 

@@ -35,7 +35,7 @@ SETTLE_S = 4  # a relay that has not all of it so long after the last packet has
 @dataclasses.dataclass
 class Ingest:
     mib_s: float    # of payload, first packet to durable
-    cpu_s: float    # of the receiver, for each GiB
+    cpu_s: float    # of all receivers, for each GiB
     rss_mib: float  # at its peak
 
 
@@ -46,10 +46,11 @@ def words(text: str) -> dict[str, float]:
 class Bench:
     """Packets of a dump of so many MiB that do not compress, each of so many bytes of UDP payload."""
 
-    def __init__(self, wire: pathlib.Path, folder: pathlib.Path, payload: int, mib: int) -> None:
+    def __init__(self, wire: pathlib.Path, folder: pathlib.Path, payload: int, mib: int, receivers: int = 1) -> None:
         self.wire, self.folder, self.mib = wire, folder, mib
         folder.mkdir(parents=True)
-        self.net = HostNet(1, 1, 9000 if payload > 1472 else 1500)
+        self.receivers = receivers
+        self.net = HostNet(1, receivers, 9000 if payload > 1472 else 1500)
         self.key = write_key(folder / "cluster.key")
         self.packets_path = folder / "packets"
         self.payload = payload
@@ -85,26 +86,34 @@ class Bench:
         return run([binary("dumpcast"), "hostkey", "--key-file", self.key, HOST_ID]).stdout.split()[2]
 
     def bare(self, method: str, mib_s: float, to_disk: bool = True) -> Ingest | None:
-        """One trial; None when something was lost."""
-        target = self.folder / "bare.out"
-        with open(self.folder / "received", "w", encoding="ascii") as said:
-            receiver = self.net.spawn_in(self.net.relay_ns(0), [
-                self.wire, "receive", GROUP, WIRE_PORT, self.net.relay_address(0), LANES, self.host_key(), method,
-                target if to_disk else "none", self.packets], stdout=said)
+        """One trial of a program for each receiver; None when one has lost something."""
+        logs = [self.folder / f"received{index}" for index in range(self.receivers)]
+        processes, usages = [], []
         try:
-            self._ready(self.folder / "received")
+            for index, log in enumerate(logs):
+                with open(log, "w", encoding="ascii") as said:
+                    processes.append(self.net.spawn_in(self.net.relay_ns(index), [
+                        self.wire, "receive", GROUP, WIRE_PORT, self.net.relay_address(index), LANES, self.host_key(), method,
+                        log.with_suffix(".out") if to_disk else "none", self.packets], stdout=said))
+            for log in logs:
+                self._ready(log)
             self._send(mib_s)
-            _, status, usage = os.wait4(receiver.pid, 0)
-            receiver.returncode = os.waitstatus_to_exitcode(status)
+            for process in processes:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                usages.append(usage)
         finally:
-            stop(receiver)
-        seen = words((self.folder / "received").read_text(encoding="ascii"))
-        target.unlink(missing_ok=True)
-        if seen["packets"] < self.packets:
+            for process in processes:
+                stop(process)
+        seen = [words(log.read_text(encoding="ascii")) for log in logs]
+        for log in logs:
+            log.with_suffix(".out").unlink(missing_ok=True)
+        if any(one["packets"] < self.packets for one in seen):
             return None
-        if seen["bad_mac"]:
+        if any(one["bad_mac"] for one in seen):
             raise HarnessError(f"packets with a wrong MAC: {seen}")
-        return self._ingest(seen["durable"] - seen["first"], usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        return self._ingest(max(one["durable"] for one in seen) - min(one["first"] for one in seen),
+                            sum(usage.ru_utime + usage.ru_stime for usage in usages), max(usage.ru_maxrss for usage in usages) / 1024)
 
     def relay(self, mib_s: float) -> Ingest | None:
         self.trials += 1
@@ -163,6 +172,14 @@ class Bench:
             if time.monotonic() > until:
                 raise HarnessError(f"{path.name}: the program is not ready")
             time.sleep(0.02)
+
+
+def least(wire: pathlib.Path, folder: pathlib.Path, mib: int, receivers: int, rounds: int) -> list[float]:
+    """Seconds until the bare programs have all of it on disk, of the fastest trial of each round that lost nothing."""
+    bench = Bench(wire, folder, 1400, mib, receivers)
+    with bench.net:
+        bench.record()
+        return [mib / bench.fastest(lambda rate: bench.bare("gro", rate)).mib_s for _ in range(rounds)]
 
 
 def direct_write_mib_s(folder: pathlib.Path, mib: int) -> float:
