@@ -42,7 +42,11 @@ SeqVerdict SeqTable::Note(TimeNs now, uint64_t origin, uint8_t path, uint8_t lan
     it = windows_.try_emplace(key).first;
   }
   it->second.heard_ns = now;
-  return it->second.window.Note(seq);
+  SeqWindow& window = it->second.window;
+  const uint64_t before = window.lost();
+  const SeqVerdict verdict = window.Note(seq);
+  lost_ += window.lost() - before;
+  return verdict;
 }
 
 bool SeqTable::Rising(uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq) {

@@ -43,6 +43,8 @@ class SeqTable {
   SeqVerdict Note(TimeNs now, uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq);
   // Whether an ANNOUNCE or END is newer than all of its (origin, path, lane) before; after Note().
   bool Rising(uint64_t origin, uint8_t path, uint8_t lane, uint64_t seq);
+  // Of all windows there ever were; falls when a number comes late.
+  uint64_t lost() const { return lost_; }
   // Over all lanes.
   uint64_t Lost(uint64_t origin, uint8_t path) const;
 
@@ -62,6 +64,7 @@ class SeqTable {
     uint64_t state_seq = 0;
   };
   absl::flat_hash_map<Key, Entry> windows_;
+  uint64_t lost_ = 0;
 };
 
 }  // namespace dumpcast

@@ -67,6 +67,8 @@ class Dump {
   void SendPace(TimeNs now, uint32_t kib_s);
   // Blocks have lacked symbols since the last one, or there was none.
   bool PaceDue(TimeNs now) const;
+  // As PACE tells it: 1 + blocks that lacked symbols when they were due.
+  uint32_t Lacking() const { return live_ ? live_->repair.lacking() + 1 : told_lacking_; }
 
   void Tick(TimeNs now);
   TimeNs WakeNs() const { return wake_ns_; }
@@ -136,8 +138,6 @@ class Dump {
   bool AllSendersDone(TimeNs now) const;
   std::string IncompleteReason() const;
   uint64_t LanesHeld() const;
-  // As PACE tells it.
-  uint32_t Lacking() const { return live_ ? live_->repair.lacking() + 1 : told_lacking_; }
   // One message to each sender and path heard lately.
   void ToSenders(TimeNs now, uint8_t type, std::string_view payload);
   void SendCommit(TimeNs now);

@@ -157,8 +157,10 @@ void Engine::Impl::Accept(TimeNs now, const Verified& packet) {
   if (packet.verdict == Counter::kPeerPacket) return OnPeerPacket(now, packet);
 
   Hosts::Host& host = hosts.Touch(now, packet);
+  const uint64_t lost = host.seqs.lost();
   const SeqVerdict seq = host.seqs.Note(now, dcast_le64(packet.hdr.origin), packet.hdr.path,
                                         packet.hdr.lane, dcast_le64(packet.hdr.seq));
+  shared.pace.NoteInSequence(static_cast<int64_t>(host.seqs.lost() - lost));
   // A very late SYMBOL still does good and no harm; a late state would turn time back.
   const bool late = (packet.verdict == Counter::kAnnounce || packet.verdict == Counter::kEnd) &&
                     !host.seqs.Rising(dcast_le64(packet.hdr.origin), packet.hdr.path,
@@ -336,7 +338,9 @@ void Engine::Tick(TimeNs now) {
     op.kind = StoreOp::Kind::kProbe;
     shared.store.Add(std::move(op));
   }
-  const bool changed = shared.pace.Update(now, shared.store.pending_bytes());
+  uint64_t lacking = 0;
+  for (const Dump* dump : impl_->live) lacking += dump->Lacking();
+  const bool changed = shared.pace.Update(now, shared.store.pending_bytes(), lacking);
   for (Dump* dump : impl_->live)
     if (changed || dump->PaceDue(now))
       dump->SendPace(now, shared.pace.KibPerSecond(impl_->Sending()));

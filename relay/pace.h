@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this relay can take: from the store's back-pressure and the sockets' drops to the number
-// that HELLO and PACE tell the senders.
+// What this relay can take: from the store's back-pressure, the sockets' drops and what is lost on
+// the way to the number that HELLO and PACE tell the senders.
 #ifndef DUMPCAST_RELAY_PACE_H_
 #define DUMPCAST_RELAY_PACE_H_
 
@@ -18,15 +18,26 @@ class Pace {
   void NoteReceived(TimeNs now, uint64_t bytes);
   void NoteStored(uint64_t bytes) { stored_ += bytes; }
   void NoteSocketDrops(uint64_t datagrams) { drops_ += datagrams; }
+  // A packet of a sender, after so many that have not come; negative when it is one of those.
+  void NoteInSequence(int64_t lost) {
+    ++came_;
+    lost_ += lost;
+  }
 
   // Looks at the last period; true when the limit has changed, or is to be told again.
-  bool Update(TimeNs now, uint64_t pending_store_bytes);
+  // lacking: blocks that lacked symbols when they were due, so far; what is lost hurts when it
+  // grows.
+  bool Update(TimeNs now, uint64_t pending_store_bytes, uint64_t lacking);
   TimeNs WakeNs() const { return next_ns_; }
 
   // KiB/s of UDP payload for one of `dumps` senders; 0: no limit.
   uint32_t KibPerSecond(size_t dumps) const;
 
  private:
+  // Whether the network has lost too much in the last period, and the one before.
+  bool Losing(TimeNs now, uint64_t lacking);
+  void LimitToNetwork(TimeNs now, double received);
+
   const EngineConfig& config_;
   TimeNs next_ns_ = 0;
   TimeNs last_ns_ = 0;
@@ -36,6 +47,16 @@ class Pace {
   bool was_busy_ = false;  // in the period before
   double limit_ = 0;       // bytes per second, 0: none
   double top_ = 0;         // rate at which the limit was set
+  uint64_t came_ = 0;      // since last_ns_
+  int64_t lost_ = 0;
+  double loss_ = 0;  // of the last period, 0..1
+  bool lossy_ = false;
+  uint64_t lacking_ = 0;
+  TimeNs network_ns_ = 0;    // when the network's limit was set, 0: it has none
+  double network_came_ = 0;  // what came then, bytes per second
+  double network_sent_ = 0;  // and what had been sent
+  TimeNs ignore_until_ns_ = 0;
+  TimeNs ignore_ns_ = 0;  // the last time
 };
 
 }  // namespace dumpcast

@@ -3,6 +3,7 @@
 #ifndef DUMPCAST_TESTS_SIM_SIM_LINK_H_
 #define DUMPCAST_TESTS_SIM_SIM_LINK_H_
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <utility>
@@ -21,6 +22,8 @@ struct Faults {
   unsigned burst_packets = 100;
   TimeNs latency_ns = 100'000;
   TimeNs reorder_ns = 3 * kMillisecond;
+  double bytes_per_second = 0;  // of the slowest part of the way; 0: as fast as can be
+  double queue_bytes = 64e3;    // before it; what does not fit is lost
 };
 
 class SimLink {
@@ -37,9 +40,20 @@ class SimLink {
       return;
     }
     if (clock_->Chance(faults.loss)) return;
+    TimeNs queued = 0;
+    if (faults.bytes_per_second != 0) {
+      const TimeNs now = clock_->now();
+      idle_at_ = std::max(idle_at_, now);
+      const auto bytes = static_cast<double>(packet.size());
+      if (static_cast<double>(idle_at_ - now) / kSecond * faults.bytes_per_second + bytes >
+          faults.queue_bytes)
+        return;
+      idle_at_ += static_cast<TimeNs>(bytes / faults.bytes_per_second * kSecond);
+      queued = idle_at_ - now;
+    }
     const int copies = clock_->Chance(faults.duplicate) ? 2 : 1;
     for (int i = 0; i < copies; ++i) {
-      TimeNs delay = faults.latency_ns;
+      TimeNs delay = faults.latency_ns + queued;
       if (clock_->Chance(faults.reorder)) delay += clock_->Below(faults.reorder_ns);
       std::string copy = packet;
       if (clock_->Chance(faults.corrupt)) Damage(&copy);
@@ -65,6 +79,7 @@ class SimLink {
   SimClock* clock_;
   Deliver deliver_;
   unsigned burst_left_ = 0;
+  TimeNs idle_at_ = 0;  // when the queue will be empty
 };
 
 }  // namespace dumpcast

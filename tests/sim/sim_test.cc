@@ -263,6 +263,28 @@ TEST(Sim, DiskFullForAWhile) {
   });
 }
 
+// The way to the relays takes a tenth of what the host can send: of what it sends, the most
+// arrives.
+TEST(Sim, ABottleneckOnTheWaySetsThePace) {
+  ForSeeds([](uint64_t seed) {
+    WorldOptions o = Varied(seed);
+    o.host.paths = 1;
+    o.host.codecs = 1 << DCAST_CODEC_NONE;
+    o.windows = 100;
+    o.changes = false;
+    o.host.path_bytes_per_second = 10e6;
+    const auto sent = [&](double bytes_per_second) {
+      o.to_relay.bytes_per_second = bytes_per_second;
+      World world(o);
+      RunToCompleteEnd(world);
+      return world.hosts[0]->stats().bytes[0];
+    };
+    const uint64_t all = sent(0);
+    const uint64_t through = sent(1e6);
+    EXPECT_LT(through, 2 * all);
+  });
+}
+
 // One of three relays has a disk of a hundredth of the others' rate.
 TEST(Sim, ASlowDiskHoldsNobodyAndLosesNothing) {
   uint64_t paces = 0;

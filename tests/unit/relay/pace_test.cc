@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/pace.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "gtest/gtest.h"
 
 namespace dumpcast {
@@ -16,8 +19,29 @@ class PaceTest : public testing::Test {
     now_ += kPeriod;
     pace_.NoteStored(stored);
     if (drops != 0) pace_.NoteSocketDrops(drops);
-    return pace_.Update(now_, pending);
+    return pace_.Update(now_, pending, 0);
   }
+  // Periods of a sender that sends `rate` bytes/s, or what it is told if that is less, through a
+  // network that lets `through(rate)` of it pass; what came in the last, bytes/s.
+  double Send(int periods, double rate, const std::function<double(double)>& through) {
+    constexpr double kPacket = 1400;
+    double came = 0;
+    for (int i = 0; i < periods; ++i) {
+      const double told = pace_.KibPerSecond(1) * 1024.0;
+      sent_ = told == 0 ? rate : std::min(rate, told);
+      came = through(sent_);
+      const auto packets = static_cast<int>(came / 5 / kPacket);
+      const auto lost = static_cast<int>((sent_ - came) / 5 / kPacket);
+      for (int p = 0; p < packets; ++p) pace_.NoteInSequence(p == 0 ? lost : 0);
+      pace_.NoteReceived(now_, static_cast<uint64_t>(came / 5));
+      now_ += kPeriod;
+      if (lost * 25 > packets) ++lacking_;
+      pace_.Update(now_, 0, lacking_);
+    }
+    return came;
+  }
+  uint64_t lacking_ = 0;
+  double sent_ = 0;
   EngineConfig config_;
   Pace pace_{config_};
   TimeNs now_ = kSecond;
@@ -42,7 +66,7 @@ TEST_F(PaceTest, ADumpThatBeganWithinThePeriodIsNotTakenForASlowOne) {
   pace_.NoteReceived(now_, 20 << 20);
   pace_.NoteSocketDrops(5);
   now_ += kPeriod / 4;
-  EXPECT_TRUE(pace_.Update(now_, 0));
+  EXPECT_TRUE(pace_.Update(now_, 0, 0));
   const uint32_t came_kib_s = 20 * 20 * 1024;
   EXPECT_LT(pace_.KibPerSecond(1), came_kib_s);
   EXPECT_GT(pace_.KibPerSecond(1), came_kib_s / 2);
@@ -69,6 +93,46 @@ TEST_F(PaceTest, LimitRisesAndIsForgottenInTheEnd) {
   Period(1 << 20, 1 << 20);
   EXPECT_GT(pace_.KibPerSecond(1), limit);
   for (int i = 0; i < 100; ++i) Period(1 << 20, 1 << 20);
+  EXPECT_EQ(pace_.KibPerSecond(1), 0u);
+}
+
+TEST_F(PaceTest, ANetworkThatIsTooSlowSetsTheRate) {
+  const auto bottleneck = [](double rate) { return std::min(rate, 25e6); };
+  Send(20, 200e6, bottleneck);
+  double sent = 0;
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_GE(Send(1, 200e6, bottleneck), 20e6) << "it is used";
+    sent += sent_ / 50;
+  }
+  EXPECT_LT(sent, 35e6);
+  // And when it is fast again, so is the sender.
+  Send(50, 200e6, [](double rate) { return rate; });
+  EXPECT_EQ(sent_, 200e6);
+}
+
+TEST_F(PaceTest, ASenderThatHasLessToSendForAWhileIsNotJudgedByIt) {
+  const auto bottleneck = [](double rate) { return std::min(rate, 25e6); };
+  Send(20, 200e6, bottleneck);
+  Send(20, 2e6, [](double rate) { return rate * 0.8; });
+  EXPECT_GE(Send(3, 200e6, bottleneck), 20e6);
+  EXPECT_LT(sent_, 40e6);
+}
+
+TEST_F(PaceTest, LossThatDoesNotComeOfTheRateDoesNotSlowTheSender) {
+  const auto lossy = [](double rate) { return rate * 0.7; };
+  double came = 0;
+  for (int i = 0; i < 500; ++i) came += Send(1, 100e6, lossy) / 500;
+  EXPECT_GT(came, 0.95 * 70e6);
+}
+
+TEST_F(PaceTest, LossThatNoBlockSuffersFromIsNone) {
+  // Another path brings what one loses.
+  for (int i = 0; i < 20; ++i) {
+    for (int p = 0; p < 100; ++p) pace_.NoteInSequence(1);
+    pace_.NoteReceived(now_, 20 << 20);
+    now_ += kPeriod;
+    pace_.Update(now_, 0, 7);
+  }
   EXPECT_EQ(pace_.KibPerSecond(1), 0u);
 }
 

@@ -56,8 +56,9 @@ static void hold_napi(void)
 	struct napi_struct *napi;
 
 	list_for_each_entry(napi, &crasher_card->napi_list, dev_list) {
+		/* Who polls may be ksoftirqd, which must be let run for it. */
 		while (test_and_set_bit(NAPI_STATE_SCHED, &napi->state))
-			cpu_relax();
+			schedule_timeout_interruptible(1);
 		WRITE_ONCE(napi->poll_owner, smp_processor_id());
 	}
 }
