@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "relay/decode.h"
@@ -409,6 +410,11 @@ void Dump::SendCommit(TimeNs now) {
 void Dump::SendPace(TimeNs now, uint32_t kib_s) {
   if (!sender_there()) return;
   shared_->counters.Add(Counter::kPaces);
+  // What comes on its lanes is a share of what the sender sends.
+  if (live_ && live_->class0.received_lanes() != 0)
+    kib_s = static_cast<uint32_t>(std::min<uint64_t>(
+        uint64_t{kib_s} * live_->class0.lanes() / std::popcount(live_->class0.received_lanes()),
+        std::numeric_limits<uint32_t>::max()));
   told_lacking_ = Lacking();
   pace_next_ns_ = now + kPaceEveryNs;
   ToSenders(now, DCAST_PACE, PacePayload(kib_s, told_lacking_));

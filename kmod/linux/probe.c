@@ -238,7 +238,11 @@ static bool dcast_unwind_holds(struct dcast_host *host, struct task_struct *task
 {
 	unsigned int left = 3 * THREAD_SIZE / sizeof(long);
 	struct unwind_state state;
+	u8 byte;
 
+	/* The kernel reads the frame without asking. */
+	if (!regs && get_kernel_nofault(byte, (u8 *)task->thread.sp))
+		return false;
 	if (regs && task != current)
 		dcast_unwind_stopped(&state, task, regs);
 	else

@@ -118,6 +118,33 @@ TEST(EnginePeersTest, ALaneThatUnicastBringsIsReceived) {
   for (const uint64_t number : asked) EXPECT_EQ(number, 3u);
 }
 
+// The limit that PACE tells after the sockets have dropped packets of a dump of two lanes; 0: none.
+uint32_t ToldPace(uint64_t lane_mask) {
+  EngineConfig config = EngineDouble::Config();
+  config.lane_mask = lane_mask;
+  EngineDouble d(config);
+  d.sender.lanes = 2;
+  d.Receive(d.sender.Class0(6));
+  d.Run(kSecond);
+  d.engine.NoteSocketDrops(d.now, 5);
+  d.Run(250 * kMillisecond);
+  uint32_t kib_s = 0;
+  for (const Reply& reply : d.replies) {
+    dcast_hdr hdr;
+    std::memcpy(&hdr, reply.payload.data(), sizeof(hdr));
+    if (hdr.type != DCAST_PACE) continue;
+    dcast_pace pace;
+    std::memcpy(&pace, reply.payload.data() + sizeof(hdr), sizeof(pace));
+    if (kib_s == 0) kib_s = dcast_le32(pace.kib_s);
+  }
+  return kib_s;
+}
+
+TEST(EnginePeersTest, AShareOfTheLanesIsAShareOfThePace) {
+  EXPECT_NE(ToldPace(0b11), 0u);
+  EXPECT_EQ(ToldPace(0b01), 2 * ToldPace(0b11));
+}
+
 TEST(EnginePeersTest, CopiesOfNaksGoToPeers) {
   EngineDouble d;
   Address peer;
