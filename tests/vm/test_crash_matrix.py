@@ -127,6 +127,14 @@ class Crashed:
         return self.run.notes.symbol_at(rip)
 
 
+def processors_are_in(run: Scenario) -> str:
+    """Functions that each processor's stack names, old ones included."""
+    text = (0xffffffff80000000, 0xffffffffff000000)
+    return "; ".join(f"processor {cpu}: " + " ".join(
+        run.notes.symbol_at(word) for word in stack if text[0] <= word < text[1])
+        for cpu, stack in enumerate(run.vm.stacks()))
+
+
 def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
     if parameters:
         run.vm.sh(f"modprobe crasher dev=net0 {parameters}", check=True)
@@ -138,7 +146,8 @@ def crash(run: Scenario, parameters: str, way: Way) -> Crashed:
     else:
         run.vm.shell.send(way.how)
     # Not the console: it may be what is stuck.
-    wait_until(lambda: run.show(0), BEGINS_S, lambda: f"a dump to begin\n{run.words()}", 0.5)
+    wait_until(lambda: run.show(0), BEGINS_S,
+               lambda: f"a dump to begin; {processors_are_in(run)}\n{run.words()}", 0.5)
     dumps = run.wait_sealed()
     run.vm.wait_reset()
     print(run.summary())

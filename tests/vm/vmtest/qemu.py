@@ -344,6 +344,16 @@ class Vm:
         """Carrier of a card, as the guest's driver sees it (Net.set_link cuts unseen)."""
         self.qmp.execute("set_link", name=f"nic{nic}", up=up)
 
+    def stacks(self) -> list[list[int]]:
+        """Of each processor its program counter, then the words at its stack pointer."""
+        found = []
+        for cpu in range(self.cpus):
+            self.qmp.monitor(f"cpu {cpu}")
+            counter = re.search(r"RIP=([0-9a-f]+)", self.qmp.monitor("info registers"))
+            words = re.findall(r" 0x([0-9a-f]{16})", self.qmp.monitor("x /256gx $rsp"))
+            found.append([int(word, 16) for word in ([counter[1]] if counter else []) + words])
+        return found
+
     def ram_ranges(self) -> list[tuple[int, int]]:
         """(start, size) of RAM as the guest's processors address it, merged; bytes."""
         text = self.qmp.monitor("info mtree -f")
