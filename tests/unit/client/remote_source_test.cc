@@ -117,6 +117,7 @@ TEST_F(RemoteSourceTest, RefusesWhatIsNotWhatWasAskedFor) {
   const auto source = OpenOrFail();
   std::string bytes;
   for (const auto& c : kCases) {
+    relay_.Sync();
     relay_.on_blocks = [&](const v1::ReadBlocksRequest&, v1::ReadBlocksResponse* response) {
       if (response->blocks_size() != 0) c.lie(response);
       return grpc::Status::OK;
@@ -139,6 +140,7 @@ TEST_F(RemoteSourceTest, RefusesRunsThatAreNone) {
     uint64_t count;
   } kCases[] = {{2000, 0}, {10, 1}, {0, 1}, {uint64_t{1} << 40, 1}, {2000, ~uint64_t{0}}};
   for (const auto& c : kCases) {
+    relay_.Sync();
     relay_.on_runs = [&](const v1::ListHeldRunsRequest& request,
                          v1::ListHeldRunsResponse* response) {
       if (request.block_class() != 2 || response->etag().empty()) return grpc::Status::OK;
@@ -154,6 +156,7 @@ TEST_F(RemoteSourceTest, RefusesRunsThatAreNone) {
 
 TEST_F(RemoteSourceTest, AnotherBlockSetIsAborted) {
   const auto source = OpenOrFail();
+  relay_.Sync();
   relay_.blocks_etag = "v2";
   relay_.Sync();
   std::string bytes;
