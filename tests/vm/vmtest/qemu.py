@@ -349,9 +349,10 @@ class Vm:
         found = []
         for cpu in range(self.cpus):
             self.qmp.monitor(f"cpu {cpu}")
-            counter = re.search(r"RIP=([0-9a-f]+)", self.qmp.monitor("info registers"))
-            words = re.findall(r" 0x([0-9a-f]{16})", self.qmp.monitor("x /256gx $rsp"))
-            found.append([int(word, 16) for word in ([counter[1]] if counter else []) + words])
+            registers = self.qmp.monitor("info registers")
+            counter, pointer = (re.search(rf"{name}=([0-9a-f]+)", registers)[1] for name in ("RIP", "RSP"))
+            words = re.findall(r" 0x([0-9a-f]{16})", self.qmp.monitor(f"x /256gx 0x{pointer}"))
+            found.append([int(word, 16) for word in [counter, *words]])
         return found
 
     def ram_ranges(self) -> list[tuple[int, int]]:
