@@ -56,7 +56,7 @@ class Pace {
   double network_came_ = 0;  // what came then, bytes per second
   double network_sent_ = 0;  // and what had been sent
   TimeNs ignore_until_ns_ = 0;
-  TimeNs ignore_ns_ = 0;  // the last time
+  TimeNs ignore_ns_ = 0;  // how long, the last time
 };
 
 }  // namespace dumpcast
