@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 
@@ -152,6 +153,20 @@ def test_oracle_finds_a_changed_page_and_a_missing_one(crashed):
     assert [finding.pfn for finding in report.differing] == [changed]
     assert [finding.pfn for finding in report.unexcused] == [gone]
     assert report.unexplained([".*"], few=16, small=PAGE), "rodata must never be explained away"
+
+
+def test_oracle_knows_a_used_ring():
+    def page(index: int, *entries: tuple[int, int]) -> bytes:
+        ring = struct.pack("<HH", 0, index) + b"".join(struct.pack("<II", *entry) for entry in entries)
+        return (bytes(0x240) + ring).ljust(oracle.PAGE, b"\0")
+
+    def known(got: bytes, want: bytes) -> bool:
+        return oracle.used_ring(got, want, [at for at in range(oracle.PAGE) if got[at] != want[at]])
+    before = page(29, (0, 0x66), (1, 0xca))
+    assert known(before, page(267, (0x19, 0xfe), (0x17, 0x9e), (0x16, 0x4fe)))
+    assert not known(before, page(29, (0x19, 0xfe))), "the index did not move"
+    assert not known(before, page(30)[:0x248] + struct.pack("<Q", 0xffff888001234000).ljust(oracle.PAGE - 0x248, b"\0"))
+    assert not known(before, b"\1" + page(30, (2, 0x66))[1:])
 
 
 @only_6_1

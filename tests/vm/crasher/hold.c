@@ -18,6 +18,7 @@
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/semaphore.h>
 #include <linux/skbuff.h>
 #include <linux/timer.h>
 
@@ -86,6 +87,27 @@ static void hold_closed(void)
 static void hold_console(void)
 {
 	console_lock();
+}
+
+/* The lock inside console_lock(), which printk() wants first of all. It has no name outside. */
+static struct semaphore *console_sem;
+
+static void find_console_sem(void)
+{
+	struct kprobe finder = { .symbol_name = "kallsyms_lookup_name" };
+	unsigned long (*lookup)(const char *name);
+
+	if (register_kprobe(&finder))
+		return;
+	lookup = (void *)finder.addr;
+	unregister_kprobe(&finder);
+	console_sem = (void *)lookup("console_sem");
+}
+
+static void hold_console_sem(void)
+{
+	if (console_sem)
+		raw_spin_lock(&console_sem->lock);
 }
 
 static void hold_rcu(void)
@@ -204,6 +226,7 @@ static const struct held {
 	{ "rtnl", hold_rtnl },
 	{ "closed", hold_closed },
 	{ "console", hold_console },
+	{ "console_sem", find_console_sem, hold_console_sem },
 	{ "rcu", hold_rcu },
 	{ "slab", .work = work_skbs, .where = "unlock",
 	  .callers = "get_partial_node ___slab_alloc __slab_free deactivate_slab "

@@ -19,7 +19,7 @@ MAY_DIFFER = (
     r"points? at packets|copies of sent packets|a frame that came in",
     r"; wiped",                     # when such buffers were taken (init_on_alloc); not many
     r"module (virtio_net|e1000e?|vmxnet3|8139cp)|vmalloc (e1000|vmxnet3|cp_)\w+",
-    r"ring whose generation turned",
+    r"ring whose generation turned|used ring of a virtqueue",
     r"stack that a processor was on",
     r"per-CPU area",                # time, interrupts, the page allocator's lists
     r"slab skbuff_\w+",             # heads of the frames that replies came in
@@ -31,7 +31,7 @@ MAY_DIFFER = (
     r"(data|bss): .*\b(base_crng|input_pool)\b",  # a slab's new page is filled in a random order
     r"data: .*\binit_task\b",      # the idle task, when it is what died
     r"(data|bss): .*(panic|reboot|system_state|debug_locks|rcu_cpu_stall|i8042|"
-    r"crashing_cpu|nmi_desc)",     # the kernel stops the processors when they have helped
+    r"crashing_cpu|crash_ipi_issued|nmi_desc)",  # the kernel stops the processors when they have helped
 )
 # And a few counters in structures that have no name.
 FEW, SMALL = 16, 64

@@ -31,6 +31,9 @@ SENT = re.compile(rb"\x52\x54\x00\x68.\x02\x08\x00\x45.{35}DCST", re.DOTALL)
 FRAGMENT = 8  # pages that drivers take at once for frames (SKB_FRAG_PAGE_ORDER)
 NT_PRSTATUS = 1
 PRSTATUS_RSP = 112 + 19 * 8  # struct elf_prstatus: pr_reg, and rsp in it (user_regs_struct)
+CACHE_LINE = 64
+QUEUE_ENTRIES = 1024         # QEMU's largest for a network card
+LARGEST_FRAME = 1 << 16
 STACK = 4 * PAGE             # THREAD_SIZE
 
 
@@ -232,6 +235,8 @@ def _explain(memory: KernelMemory, stacks: set[int],
             what += "; follows a page that points at packets"
         if _generation_turned(got, memory.image.page(pfn), changed[pfn]):
             what += "; ring whose generation turned"
+        if used_ring(got, memory.image.page(pfn), changed[pfn]):
+            what += "; used ring of a virtqueue"
         what += "; " + _sample(got, memory.image.page(pfn), changed[pfn])
         findings.append(Finding(pfn, memory.classes[pfn], memory.kernel_section(pfn), what,
                                 len(changed[pfn])))
@@ -254,6 +259,22 @@ def _generation_turned(got: bytes, want: bytes, changed: Sequence[int]) -> bool:
     Entries are of 16 bytes; bit 31 of the last word of each turns whenever it is written.
     """
     return all((got[at | 15] ^ want[at | 15]) & 0x80 for at in changed)
+
+
+def used_ring(got: bytes, want: bytes, changed: Sequence[int]) -> bool:
+    """Whether all that changed in a page is the used ring of a virtqueue (virtio 1.2, 2.7.8).
+
+    le16 flags, le16 index, then le32 buffer and le32 bytes written of each entry. Linux lets it begin
+    with a cache line.
+    """
+    ring = changed[0] & ~(CACHE_LINE - 1)
+    if changed[0] - ring not in (2, 3):
+        return False
+    entries = {ring + 4 + (at - ring - 4 & ~7) for at in changed if at >= ring + 4}
+    return bool(entries) and all(
+        buffer < QUEUE_ENTRIES and written <= LARGEST_FRAME
+        for at in entries if at + 8 <= PAGE for page in (got, want)
+        for buffer, written in [struct.unpack_from("<II", page, at)])
 
 
 def _sample(got: bytes, want: bytes, changed: Sequence[int]) -> str:

@@ -79,9 +79,9 @@ class Qmp:
                     return answer["return"]
                 self.events.append(answer)
 
-    def monitor(self, line: str) -> str:
-        """A command of the human monitor, for what QMP does not offer."""
-        return self.execute("human-monitor-command", **{"command-line": line})
+    def monitor(self, line: str, cpu: int = 0) -> str:
+        """A command of the human monitor, for what QMP does not offer; as a processor has it."""
+        return self.execute("human-monitor-command", **{"command-line": line, "cpu-index": cpu})
 
     def close(self) -> None:
         self._socket.close()
@@ -319,11 +319,15 @@ class Vm:
             self._console_socket.sendall(b"c")
         elif how == "nmi":
             self.sh("echo 1 >/proc/sys/kernel/unknown_nmi_panic", check=True)
-            self.qmp.execute("inject-nmi")
+            self.nmi()
         else:
             raise HarnessError(f"crash({how!r}): wanted sysrq, break or nmi")
 
     # What the hypervisor says and does.
+
+    def nmi(self) -> None:
+        """An NMI for every processor, as a management controller sends one."""
+        self.qmp.execute("inject-nmi")
 
     def status(self) -> str:
         """QEMU's run state: running, paused, shutdown (the guest has reset), ..."""
@@ -348,10 +352,9 @@ class Vm:
         """Of each processor its program counter, then the words at its stack pointer."""
         found = []
         for cpu in range(self.cpus):
-            self.qmp.monitor(f"cpu {cpu}")
-            registers = self.qmp.monitor("info registers")
+            registers = self.qmp.monitor("info registers", cpu)
             counter, pointer = (re.search(rf"{name}=([0-9a-f]+)", registers)[1] for name in ("RIP", "RSP"))
-            words = re.findall(r" 0x([0-9a-f]{16})", self.qmp.monitor(f"x /256gx 0x{pointer}"))
+            words = re.findall(r" 0x([0-9a-f]{16})", self.qmp.monitor(f"x /256gx 0x{pointer}", cpu))
             found.append([int(word, 16) for word in [counter, *words]])
         return found
 
