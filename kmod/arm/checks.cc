@@ -16,6 +16,17 @@ constexpr absl::string_view kPostNotifiers =
 constexpr absl::string_view kPanicOnOops = "/proc/sys/kernel/panic_on_oops";
 constexpr absl::string_view kPanicTimeout = "/proc/sys/kernel/panic";
 
+// What ends a hang by a panic. An oops may hang, too, before it is one (decision 26).
+struct Hang {
+  const char* sysctl;
+  const char* who;
+};
+constexpr Hang kHangs[] = {
+    {"softlockup_panic", "a processor that hangs in the kernel"},
+    {"hardlockup_panic", "a processor that hangs with interrupts off"},
+    {"unknown_nmi_panic", "a host that hangs and is sent an NMI by its management controller"},
+};
+
 std::string Value(const Files& files, absl::string_view path) {
   return files.Read(path).value_or("");
 }
@@ -51,11 +62,13 @@ void CheckPanicSettings(const Files& files, const ArmConfig& config, std::vector
                            "panic_timeout is 0: the host would hang after the dump", kPanicTimeout,
                            absl::StrCat(config.reboot_after_s)));
   }
-  if (Value(files, "/proc/sys/kernel/softlockup_panic") == "0") {
-    out->push_back(Finding{Weight::kAdvice,
-                           "softlockup_panic is 0: a processor that hangs in the kernel makes no "
-                           "dump",
-                           "echo 1 >/proc/sys/kernel/softlockup_panic", "", ""});
+  for (const Hang& hang : kHangs) {
+    const std::string path = absl::StrCat("/proc/sys/kernel/", hang.sysctl);
+    if (Value(files, path.c_str()) == "0") {
+      out->push_back(Finding{Weight::kAdvice,
+                             absl::StrCat(hang.sysctl, " is 0: ", hang.who, " makes no dump"),
+                             absl::StrCat("echo 1 >", path), "", ""});
+    }
   }
 }
 

@@ -145,6 +145,7 @@ def durable_times(run_: Scenario) -> list[float]:
 def by_dumpcast(kernel, nic, args, level: int, encrypted: bool, folder: pathlib.Path) -> Result:
     with Scenario(folder, kernel, [nic], args.cpus, memory_mib=args.memory, relay_count=2, level=level,
                   mtu=args.mtu, devices=PROCESSOR, identity=folder / "identity" if encrypted else None) as scenario:
+        scenario.net.spare_client()
         fill(scenario.vm, args.memory)
         held = re.search(r"(\d+) KiB held for a dump", scenario.vm.console() + scenario.vm.sh("dmesg")[1])
         before = sent_bytes(scenario.net)
@@ -193,6 +194,7 @@ def by_kdump(kernel, nic, args, level: int, reserved: int, folder: pathlib.Path)
     folder.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(Net(1, 1, args.mtu))
+        net.spare_client()
         image = crash_initramfs(kernel, nic, net, level, folder / "kdump.img")
         guest = Guest(kernel, binaries={"/sbin/kexec": pathlib.Path("/sbin/kexec")},
                       files={"/boot/vmlinuz": kernel.vmlinuz, "/boot/kdump.img": image})

@@ -74,15 +74,11 @@ class Bench:
     def __enter__(self) -> "Bench":
         self.net.__enter__()
         try:
-            # What crosses the link are packets of its MTU, each of which may be lost by itself, as on a wire; and
-            # who receives joins what comes, as the drivers of real cards do and veth only when it is told to.
+            # What crosses the link are packets of its MTU, each of which may be lost by itself, as on a wire.
             for namespace in (self.net.host_ns, *(self.net.relay_ns(i) for i in range(self.cell.receivers))):
-                self.net.run_in(namespace, ["ethtool", "-K", "leg0", "tso", "off", "gso", "off", "tx-udp-segmentation", "off", "gro", "on"])
-            for receiver in range(self.cell.receivers):  # veth joins only what comes from a card that cannot cut
-                self.net.run_in(self.net.switch, ["ethtool", "-K", self.net.relay_port(receiver), "tso", "off"])
-            # A switch has no firewall; where the module is loaded, the kernel's bridge asks one of each packet.
-            for family in ("iptables", "ip6tables"):
-                self.net.run_in(self.net.switch, ["sysctl", "-q", "-e", f"net.bridge.bridge-nf-call-{family}=0"], check=False)
+                self.net.run_in(namespace, ["ethtool", "-K", "leg0", "tso", "off", "gso", "off", "tx-udp-segmentation", "off"])
+            self.net.run_in(self.net.host_ns, ["ethtool", "-K", "leg0", "gro", "on"])
+            self.net.join_received()
             self.net.spare_client()
             if self.cell.capped:
                 self.net.run_in(self.net.host_ns, ["tc", "qdisc", "add", "dev", "leg0", "root", "tbf", *CAP])

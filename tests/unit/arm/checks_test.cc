@@ -57,11 +57,15 @@ TEST_F(ChecksTest, PanicTimeoutZeroHangsTheHost) {
   One(Weight::kWeaker, "panic_timeout is 0");
 }
 
-TEST_F(ChecksTest, SoftLockupsAreAdviceAndNotOurs) {
-  root_.Set("/proc/sys/kernel/softlockup_panic", "0");
-  One(Weight::kAdvice, "softlockup_panic is 0");
-  EXPECT_TRUE(ApplyFixes(root_.files(), Find()).ok());
-  EXPECT_EQ(root_.Get("/proc/sys/kernel/softlockup_panic"), "0");
+TEST_F(ChecksTest, WhatEndsAHangIsAdviceAndNotOurs) {
+  for (const std::string name : {"softlockup_panic", "hardlockup_panic", "unknown_nmi_panic"}) {
+    const std::string path = "/proc/sys/kernel/" + name;
+    root_.Set(path, "0");
+    One(Weight::kAdvice, name + " is 0");
+    EXPECT_TRUE(ApplyFixes(root_.files(), Find()).ok());
+    EXPECT_EQ(root_.Get(path), "0");
+    root_.Set(path, "1");
+  }
 }
 
 TEST_F(ChecksTest, DevicesThatCannotSendAreFound) {

@@ -22,6 +22,8 @@ class FakeRoot {
     Set("/proc/sys/kernel/panic_on_oops", "1");
     Set("/proc/sys/kernel/panic", "10");
     Set("/proc/sys/kernel/softlockup_panic", "1");
+    Set("/proc/sys/kernel/hardlockup_panic", "1");
+    Set("/proc/sys/kernel/unknown_nmi_panic", "1");
     Set("/sys/kernel/kexec_crash_loaded", "0");
     Set("/sys/module/kernel/parameters/crash_kexec_post_notifiers", "Y");
     Set("/sys/class/net/eth0/carrier", "1");
