@@ -22,7 +22,7 @@
 /* From skb->head to the payload: any header of ours and room for the driver's; 8-byte aligned. */
 #define DCAST_HEADROOM 256
 #define DCAST_MIN_RING 32 /* DCAST_MAX_TARGETS for each of two cards */
-/* Rings of all paths; with what else is held, they stay below 8 MiB. */
+/* Rings of all paths. With all helpers and one path, all that is held stays below 8 MiB. */
 #define DCAST_RINGS_KIB 4096u
 
 /* ---- addresses ---- */
