@@ -44,17 +44,20 @@ class FecTest : public ::testing::TestWithParam<int> {
 
 TEST_P(FecTest, EveryParitySymbolEqualsIsaL) {
   const int k = GetParam();
-  const unsigned size = 1096;  // ends with a word on its own
-  Make(static_cast<unsigned>(k), size, static_cast<uint32_t>(k));
-  std::vector<uint8_t> matrix(64 * k), tables(32 * k * (64 - k));
-  gf_gen_cauchy1_matrix(matrix.data(), 64, k);
-  ec_init_tables(k, 64 - k, &matrix[k * k], tables.data());
-  std::vector<std::vector<uint8_t>> parity(64 - k, std::vector<uint8_t>(size));
-  std::vector<uint8_t*> in, out;
-  for (int i = 0; i < k; ++i) in.push_back(&data_[i * size]);
-  for (auto& p : parity) out.push_back(p.data());
-  ec_encode_data(size, k, 64 - k, tables.data(), in.data(), out.data());
-  for (int i = k; i < 64; ++i) EXPECT_EQ(all_[i], parity[i - k]) << "symbol " << i;
+  // With vectors, groups of words and a word on its own; without vectors, as in a kernel.
+  for (const unsigned size : {1096u, 104u}) {
+    Make(static_cast<unsigned>(k), size, static_cast<uint32_t>(k));
+    std::vector<uint8_t> matrix(64 * k), tables(32 * k * (64 - k));
+    gf_gen_cauchy1_matrix(matrix.data(), 64, k);
+    ec_init_tables(k, 64 - k, &matrix[k * k], tables.data());
+    std::vector<std::vector<uint8_t>> parity(64 - k, std::vector<uint8_t>(size));
+    std::vector<uint8_t*> in, out;
+    for (int i = 0; i < k; ++i) in.push_back(&data_[i * size]);
+    for (auto& p : parity) out.push_back(p.data());
+    ec_encode_data(size, k, 64 - k, tables.data(), in.data(), out.data());
+    for (int i = k; i < 64; ++i)
+      EXPECT_EQ(all_[i], parity[i - k]) << "symbol " << i << " of " << size;
+  }
 }
 
 TEST_P(FecTest, AnyKSymbolsGiveTheDataBack) {
