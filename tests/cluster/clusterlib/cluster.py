@@ -40,6 +40,11 @@ class HostNet(Net):
         """Pulls or plugs the host's cable: its card loses the carrier."""
         self._ip(self.switch, "link", "set", self._near("h", bridge), "up" if up else "down")
 
+    def host_sent_bytes(self, bridge: int = 0) -> int:
+        """What the host's card has sent, with Ethernet's headers."""
+        counter = f"/sys/class/net/leg{bridge}/statistics/tx_bytes"
+        return int(self.run_in(self.host_ns, ["cat", counter]).stdout)
+
     def swallow(self, bridge: int, on: bool) -> None:
         """A path that dies unseen: the carrier stays, every packet of the host is lost."""
         lines = [f'chain from{bridge} {{ type filter hook ingress device '
@@ -140,8 +145,13 @@ class Cluster(Stacked):
     def send(self, image: Image, *flags: object, dump_id: str | None = None,
              paths: Sequence[int] | None = None, with_key: bool = True) -> Sender:
         """Crashes the host: starts sending the image, over every bridge by default."""
+        return self.send_file(image.path, *flags, dump_id=dump_id, paths=paths, with_key=with_key)
+
+    def send_file(self, path: pathlib.Path, *flags: object, dump_id: str | None = None,
+                  paths: Sequence[int] | None = None, with_key: bool = True) -> Sender:
+        """The same of any file that dumpcast-send reads."""
         argv: list[object] = [
-            binary("dumpcast-send"), "--file", image.path,
+            binary("dumpcast-send"), "--file", path,
             *(["--key-file", self.relays.key] if with_key else []),
             "--host-id", self.host_id, "--dump-id", dump_id or self.dump_id,
             "--hostname", "crashed.test"]
