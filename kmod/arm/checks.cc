@@ -64,7 +64,7 @@ void CheckPanicSettings(const Files& files, const ArmConfig& config, std::vector
   }
   for (const Hang& hang : kHangs) {
     const std::string path = absl::StrCat("/proc/sys/kernel/", hang.sysctl);
-    if (Value(files, path.c_str()) == "0") {
+    if (Value(files, path) == "0") {
       out->push_back(Finding{Weight::kAdvice,
                              absl::StrCat(hang.sysctl, " is 0: ", hang.who, " makes no dump"),
                              absl::StrCat("echo 1 >", path), "", ""});
