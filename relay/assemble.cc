@@ -165,8 +165,27 @@ std::optional<Assembler::Partial> Assembler::Find(const BlockName& name) const {
   TimeNs last_ns = 0;
   for (const auto& encoding : it->second) last_ns = std::max(last_ns, encoding->last_ns);
   const Encoding& newest = *it->second.back();
-  return Partial{newest.key.digest, newest.have, newest.k,
+  return Partial{newest.key.digest, newest.have, newest.symbol_size,   newest.k,
                  newest.m,          last_ns,     it->second.size() > 1};
+}
+
+std::optional<dcast_hdr> Assembler::HeaderOf(const BlockKey& key) const {
+  const auto it = by_name_.find({key.block_class, key.number});
+  if (it == by_name_.end()) return std::nullopt;
+  for (const auto& encoding : it->second) {
+    if (encoding->key != key) continue;
+    dcast_hdr hdr{};
+    hdr.type = DCAST_SYMBOL;
+    hdr.number = dcast_to_le64(key.number);
+    hdr.digest = dcast_to_le64(key.digest);
+    hdr.encoded_len = dcast_to_le32(encoding->encoded_len);
+    hdr.symbol_size = dcast_to_le16(encoding->symbol_size);
+    hdr.block_class = key.block_class;
+    hdr.k = encoding->k;
+    hdr.m = encoding->m;
+    return hdr;
+  }
+  return std::nullopt;
 }
 
 std::vector<BlockName> Assembler::Quiet(TimeNs before, size_t limit) const {

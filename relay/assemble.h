@@ -76,6 +76,9 @@ class Assembler {
   Counter Add(TimeNs now, const dcast_hdr& hdr, std::string_view payload, const dcast_keys& keys,
               std::optional<Block>* block);
 
+  // As in the packets of an encoding of which some symbols are here, but for the index.
+  std::optional<dcast_hdr> HeaderOf(const BlockKey& key) const;
+
   // The block is held by other means: its symbols are stale.
   void Drop(const BlockName& name);
 
@@ -84,6 +87,7 @@ class Assembler {
   struct Partial {
     uint64_t digest = 0;
     uint64_t have = 0;  // bit i: symbol i
+    uint16_t symbol_size = 0;
     uint8_t k = 0;
     uint8_t m = 0;          // parity symbols that the sender says it has sent
     TimeNs last_ns = 0;     // newest symbol

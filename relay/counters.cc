@@ -44,7 +44,8 @@ std::string Counters::Check(uint64_t waiting_symbols) const {
   std::string bad = Compare("received", c[Counter::kReceived],
                             SumOf(c, Counter::kTruncated, Counter::kPeerPacket));
   if (bad.empty())
-    bad = Compare("symbols", c[Counter::kSymbol], SumOf(c, Counter::kStored, Counter::kMismatch));
+    bad = Compare("symbols and symbols_peer", c[Counter::kSymbol] + c[Counter::kSymbolsPeer],
+                  SumOf(c, Counter::kStored, Counter::kMismatch));
   if (bad.empty())
     bad = Compare("symbols_stored", c[Counter::kStored],
                   SumOf(c, Counter::kInBlocks, Counter::kForgotten) + waiting_symbols);

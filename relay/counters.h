@@ -31,7 +31,7 @@ namespace dumpcast {
   X(kEmpty, "empties", "EMPTY taken")                                                            \
   X(kEnd, "ends", "END taken")                                                                   \
   X(kPeerPacket, "peer_packets", "packets of other relays taken")                                \
-  /* symbols = the next group */                                                                 \
+  /* symbols + symbols_peer = the next group */                                                  \
   X(kStored, "symbols_stored", "the first copy of a symbol, put into its block")                 \
   X(kDuplicate, "symbols_duplicate", "another path or origin had brought it")                    \
   X(kHeld, "symbols_held", "of a block that was held already")                                   \
@@ -50,6 +50,7 @@ namespace dumpcast {
   X(kBlocks, "blocks", "blocks completed from symbols")                                          \
   X(kBlocksFec, "blocks_fec", "of these, with the help of parity")                               \
   X(kBlocksEmpty, "blocks_empty", "blocks that the sender answered with EMPTY")                  \
+  X(kSymbolsPeer, "symbols_peer", "symbols fetched from peers, of blocks that lacked few")       \
   X(kBlocksPeer, "blocks_peer", "blocks fetched from peers")                                     \
   X(kBlocksReplicated, "blocks_replicated", "blocks that a peer wrote to the store")             \
   X(kPeerBad, "peer_bad_digest", "blocks from peers whose digest was wrong")                     \

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxSources = 32;                    // senders times paths
 constexpr TimeNs kLatelyNs = 5 * kSecond;             // a path heard within this gets replies
 constexpr TimeNs kCommitEveryNs = 50 * kMillisecond;  // repeated COMMITs of one dump
-constexpr TimeNs kPaceEveryNs = 200 * kMillisecond;   // PACEs that tell of lacking blocks
+constexpr TimeNs kPaceEveryNs = 100 * kMillisecond;   // PACEs that tell of lacking blocks
 constexpr TimeNs kSealRetryNs = kSecond;
 constexpr TimeNs kStoreFullTellNs = 60 * kSecond;
 
@@ -120,13 +120,16 @@ void Dump::OnSymbol(TimeNs now, const Verified& packet) {
   if (live_->assembler.Add(now, hdr, packet.payload, keys_, &block) == Counter::kDuplicate &&
       source != sources_.end())
     ++source->second.duplicates;
-  if (!block) return;
-  if (name.block_class != 0)
-    return Gain(now, block->key, std::move(block->data), std::move(block->gathered));
+  if (block) TakeBlock(now, *std::move(block));
+}
+
+void Dump::TakeBlock(TimeNs now, Assembler::Block block) {
+  if (block.key.block_class != 0)
+    return Gain(now, block.key, std::move(block.data), std::move(block.gathered));
   // What it says is wanted at once.
-  const bool good = DecodeBlock(block->key, block->gathered, &block->data).ok();
-  shared_->NoteDecoded(std::popcount(block->gathered.have), !block->gathered.parity.empty(), good);
-  if (good) Gain(now, block->key, std::move(block->data));
+  const bool good = DecodeBlock(block.key, block.gathered, &block.data).ok();
+  shared_->NoteDecoded(std::popcount(block.gathered.have), !block.gathered.parity.empty(), good);
+  if (good) Gain(now, block.key, std::move(block.data));
 }
 
 void Dump::ResumeWalk() {
@@ -284,9 +287,34 @@ void Dump::TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool sto
   wake_ns_ = now;
 }
 
+bool Dump::TakeSymbols(TimeNs now, const BlockSymbols& symbols) {
+  const BlockKey& key = symbols.key;
+  if (key.block_class >= DCAST_CLASSES || Holds({key.block_class, key.number})) return false;
+  std::optional<dcast_hdr> hdr = live_->assembler.HeaderOf(key);
+  if (!hdr || dcast_le16(hdr->symbol_size) != symbols.symbol_size || symbols.mask >> hdr->k != 0)
+    return false;
+  std::string_view rest = symbols.bytes;
+  std::optional<Assembler::Block> block;
+  for (uint64_t mask = symbols.mask; mask != 0 && !block; mask &= mask - 1) {
+    hdr->index = static_cast<uint8_t>(std::countr_zero(mask));
+    const size_t len =
+        dcast_symbol_len(dcast_le32(hdr->encoded_len), symbols.symbol_size, hdr->k, hdr->index);
+    if (rest.size() < len) return false;
+    shared_->counters.Add(Counter::kSymbolsPeer);
+    live_->assembler.Add(now, *hdr, rest.substr(0, len), keys_, &block);
+    rest.remove_prefix(len);
+  }
+  if (!block) return false;
+  TakeBlock(now, *std::move(block));
+  return true;
+}
+
 void Dump::OnPeerResult(TimeNs now, const PeerResult& result) {
   if (!live_) return;
   live_->repair.NoteFetched(now, result.more);
+  bool gained = false;
+  for (const BlockSymbols& symbols : result.symbols) gained |= TakeSymbols(now, symbols);
+  if (gained) live_->repair.NoteFetchFruitful();
   TakeBlocks(now, result.blocks, false);
 }
 

@@ -124,6 +124,9 @@ class Dump {
   // A block that was gained is not held after all.
   void Lose(const BlockKey& key);
   void NoteContent(const BlockKey& key, std::string_view encoded);
+  void TakeBlock(TimeNs now, Assembler::Block block);
+  // What a peer says are symbols of a block. Whether the block is whole now.
+  bool TakeSymbols(TimeNs now, const BlockSymbols& symbols);
   void TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool stored);
   bool AllHeld() const;
   bool Durable() const;

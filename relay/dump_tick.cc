@@ -112,10 +112,11 @@ void Dump::StepRepair(TimeNs now) {
     shared_->counters.Add(Counter::kNaks);
     ToSenders(now, DCAST_NAK, NakPayload(entries));
   }
-  if (requests.fetch.empty()) return;
+  if (requests.fetch.empty() && requests.symbols.empty()) return;
   const uint64_t id = shared_->next_fetch_id++;
   shared_->open_fetches.emplace(id, key_);
-  shared_->fetches.push_back({id, key_, key_epoch_, std::move(requests.fetch)});
+  shared_->fetches.push_back(
+      {id, key_, key_epoch_, std::move(requests.fetch), std::move(requests.symbols)});
 }
 
 void Dump::Seal(bool complete, std::string reason) {

@@ -35,7 +35,7 @@ struct EngineConfig {
   TimeNs stall_ns = 400 * kMillisecond;
   // First repeat of a request for one block; doubles up to repair_max_ns, each with +-50 % jitter.
   TimeNs repair_first_ns = 150 * kMillisecond;
-  TimeNs repair_max_ns = 3 * kSecond;
+  TimeNs repair_max_ns = kSecond;
   // A block that another relay asked for is not asked for again for this long.
   TimeNs suppress_ns = 120 * kMillisecond;
   // NAK packets per second to one sender, and blocks that may be asked for and not yet have come.

@@ -307,11 +307,12 @@ void Node::WithEngine(const std::function<void(Engine&, TimeNs)>& work) {
   if (!replies.empty()) udp_->Send(replies);
   for (PeerFetch& fetch : fetches) {
     replicator_->FetchFromPeers(
-        fetch.dump, fetch.key_epoch, std::move(fetch.runs),
+        fetch.dump, fetch.key_epoch, std::move(fetch.runs), std::move(fetch.symbols),
         [this, id = fetch.id](FetchResult result) {
           PeerResult answer;
           answer.peers_asked = result.peers_asked;
           answer.more = result.more;
+          answer.symbols = std::move(result.symbols);
           for (FetchedBlock& block : result.blocks)
             answer.blocks.push_back({block.key, std::move(block.encoded)});
           WithEngine([&](Engine& engine, TimeNs now) { engine.PeerFetched(now, id, answer); });

@@ -15,6 +15,7 @@
 #include "protos/wire/auth.h"
 #include "relay/fec.h"
 #include "store/block_set.h"
+#include "store/block_symbols.h"
 #include "store/ids.h"
 
 namespace dumpcast {
@@ -95,13 +96,14 @@ struct StoreOp {
   std::vector<Id16> former_boots;
 };
 
-// Blocks to fetch from peers; answered by Engine::PeerFetched() with the same id, also when no
-// peer is up. At most one is open per dump.
+// Blocks, and symbols of others, to fetch from peers; answered by Engine::PeerFetched() with the
+// same id, also when no peer is up. At most one is open per dump.
 struct PeerFetch {
   uint64_t id = 0;
   DumpKey dump;
   uint16_t key_epoch = 0;
   std::vector<BlockRun> runs;
+  std::vector<BlockSymbols> symbols;  // without their bytes
 };
 
 struct PeerBlock {
@@ -111,8 +113,9 @@ struct PeerBlock {
 
 struct PeerResult {
   std::vector<PeerBlock> blocks;
-  uint32_t peers_asked = 0;  // that answered
-  bool more = false;         // the caller cut the answer short: ask again at once
+  std::vector<BlockSymbols> symbols;  // of those that were asked for
+  uint32_t peers_asked = 0;           // that answered
+  bool more = false;                  // the caller cut the answer short: ask again at once
 };
 
 // What a person may want to read in the log.

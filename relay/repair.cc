@@ -11,7 +11,18 @@ namespace {
 constexpr double kBurst = 16;                     // NAK packets at once
 constexpr TimeNs kAnswering = 50 * kMillisecond;  // newer repeats: the sender works on NAKs
 constexpr uint8_t kMaxPostponed = 20;
-constexpr size_t kMaxFetchBlocks = 1024;  // at most 64 MiB in one answer
+constexpr size_t kMaxFetchBlocks = 1024;   // at most 64 MiB in one answer
+constexpr size_t kMaxFetchSymbols = 1024;  // at most 9 MiB
+
+// Data symbols that complete it, in place of a whole block; 0 when that is not much more.
+uint64_t FewSymbols(const Assembler::Partial& partial) {
+  const int lacking = partial.k - std::popcount(partial.have);
+  if (partial.changing || 2 * lacking > partial.k) return 0;
+  uint64_t few = 0;
+  uint64_t rest = ~partial.have & ((uint64_t{1} << partial.k) - 1);
+  for (int i = 0; i < lacking; ++i, rest &= rest - 1) few |= rest & -rest;
+  return few;
+}
 
 BlockName NameOf(const dcast_nak_entry& entry, uint64_t i) {
   return {entry.block_class, dcast_le64(entry.number) + i};
@@ -57,7 +68,7 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
   const auto send_entries = [&] {
     if (!entries.empty()) requests.naks.push_back(std::exchange(entries, {}));
   };
-  size_t fetch_blocks = 0;
+  size_t fetch_blocks = 0, fetch_symbols = 0;
 
   for (const BlockName& name : missing) {
     const auto [it, fresh] = asks_.try_emplace(name);
@@ -81,12 +92,22 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
       continue;
     }
     if (ask.stage == Stage::kPeers) {
-      if (fetch_open_ || now < fetch_next_ns_ || fetch_blocks >= kMaxFetchBlocks) {
+      if (fetch_open_ || now < fetch_next_ns_ || fetch_blocks >= kMaxFetchBlocks ||
+          fetch_symbols >= kMaxFetchSymbols) {
         if (!fetch_open_) wake_ns_ = std::min(wake_ns_, std::max(now + 1, fetch_next_ns_));
         continue;
       }
       ++fetch_blocks;
       ask.stage = Stage::kAskedPeers;
+      const auto partial = assembler.Find(name);
+      const uint64_t few = partial && !ask.whole ? FewSymbols(*partial) : 0;
+      ask.whole = true;
+      if (few != 0) {
+        fetch_symbols += static_cast<size_t>(std::popcount(few));
+        requests.symbols.push_back(
+            {{name.block_class, name.number, partial->digest}, partial->symbol_size, few, {}});
+        continue;
+      }
       if (!requests.fetch.empty() && requests.fetch.back().block_class == name.block_class &&
           requests.fetch.back().first + requests.fetch.back().count == name.number) {
         ++requests.fetch.back().count;
@@ -136,7 +157,7 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
     wake_ns_ = std::min(wake_ns_, ask.next_ns);
   }
   send_entries();
-  if (!requests.fetch.empty()) {
+  if (!requests.fetch.empty() || !requests.symbols.empty()) {
     fetch_open_ = true;
     counters_->Add(Counter::kPeerFetches);
   }

@@ -26,7 +26,8 @@ class Repair {
   Repair(const EngineConfig& config, Counters* counters, const std::function<uint64_t()>* random);
 
   struct Requests {
-    std::vector<BlockRun> fetch;                     // for peers, empty: nothing
+    std::vector<BlockRun> fetch;                     // for peers
+    std::vector<BlockSymbols> symbols;               // for peers, of blocks that lack few
     std::vector<std::vector<dcast_nak_entry>> naks;  // one packet each
   };
   // What to ask for now. `missing` is what is due (GapDetector::Missing); blocks that are no
@@ -56,6 +57,7 @@ class Repair {
     Stage stage = Stage::kPeers;
     uint8_t tries = 0;
     uint8_t postponed = 0;
+    bool whole = false;  // peers were asked for its symbols already
     TimeNs next_ns = 0;
     uint64_t round = 0;
   };

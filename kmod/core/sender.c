@@ -375,6 +375,7 @@ void dcast_sender_begin(struct dcast_sender *s, __u64 now_ns, const struct dcast
 	s->pass = 1;
 	s->parity_percent = s->config.parity_percent;
 	s->parity_wait = 1;
+	s->parity_review_ns = now_ns + DCAST_PARITY_REVIEW_NS;
 	for (i = 0; i < s->nr_relays; i++) {
 		s->relays[i].lacking = 0;
 		s->relays[i].lacking_seen = 1;

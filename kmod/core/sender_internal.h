@@ -37,17 +37,18 @@ extern "C" {
 #define DCAST_NEVER	   (~0ull)
 #define DCAST_COARSE_BITS  (1u << 18) /* of a class: where it has blocks, for a second look */
 
-#define DCAST_MS	      1000000ull
-#define DCAST_STALL_NS	      (5 * DCAST_MS)	/* without a buffer: the path is stalled */
-#define DCAST_RETRY_NS	      (20 * DCAST_MS)	/* a stalled path is tried again */
-#define DCAST_PROGRESS_NS     (500 * DCAST_MS)	/* between ANNOUNCEs of a dump */
-#define DCAST_COPY_NS	      (10 * DCAST_MS)	/* between copies of one ANNOUNCE */
-#define DCAST_END_NS	      (200 * DCAST_MS)	/* between ENDs while lingering */
-#define DCAST_META_NS	      (5000 * DCAST_MS) /* META again */
-#define DCAST_WAY_BACK_NS     (2000 * DCAST_MS) /* relays known, silent since: still expected */
-#define DCAST_BLIND_LINGER_NS (1000 * DCAST_MS) /* END unanswered: on to the next pass */
-#define DCAST_PACE_AGE_NS     (5000 * DCAST_MS) /* a relay silent that long has no say */
-#define DCAST_HELP_NS	      (200 * DCAST_MS)	/* a helper that has not made its block is lost */
+#define DCAST_MS	       1000000ull
+#define DCAST_STALL_NS	       (5 * DCAST_MS)	 /* without a buffer: the path is stalled */
+#define DCAST_RETRY_NS	       (20 * DCAST_MS)	 /* a stalled path is tried again */
+#define DCAST_PROGRESS_NS      (500 * DCAST_MS)	 /* between ANNOUNCEs of a dump */
+#define DCAST_COPY_NS	       (10 * DCAST_MS)	 /* between copies of one ANNOUNCE */
+#define DCAST_END_NS	       (200 * DCAST_MS)	 /* between ENDs while lingering */
+#define DCAST_META_NS	       (5000 * DCAST_MS) /* META again */
+#define DCAST_WAY_BACK_NS      (2000 * DCAST_MS) /* relays known, silent since: still expected */
+#define DCAST_BLIND_LINGER_NS  (1000 * DCAST_MS) /* END unanswered: on to the next pass */
+#define DCAST_PACE_AGE_NS      (5000 * DCAST_MS) /* a relay silent that long has no say */
+#define DCAST_PARITY_REVIEW_NS (250 * DCAST_MS)	 /* longer than relays take to tell */
+#define DCAST_HELP_NS	       (200 * DCAST_MS)	 /* a helper that has not made its block is lost */
 
 /* Whose a slot is. Only who calls step() leaves IDLE and MADE; others turn ASKED to TAKEN to MADE. */
 enum dcast_slot_state {
@@ -224,7 +225,8 @@ struct dcast_sender {
 	__u32 parity_percent; /* now, way back only; config's is where it begins */
 	__u32 parity_blocks;  /* sent since the last review */
 	__u64 parity_review_ns;
-	__u8 parity_quiet;   /* reviews in a row in which no relay lacked anything */
+	__u8 parity_changed; /* at the last review */
+	__u8 parity_quiet;   /* reviews in a row in which no relay lacked much */
 	__u8 parity_wait;    /* so many of them lower it */
 	__u8 parity_lowered; /* since it was raised last */
 

@@ -2,10 +2,9 @@
 /* Which symbols of a block leave in a pass, and every packet on every path it goes to. */
 #include "kmod/core/sender_internal.h"
 
-#define DCAST_PARITY_BLOCKS    64
-#define DCAST_PARITY_MAX       25		/* percent */
-#define DCAST_PARITY_WAIT_MAX  32		/* reviews */
-#define DCAST_PARITY_REVIEW_NS (250 * DCAST_MS) /* longer than relays take to tell */
+#define DCAST_PARITY_BLOCKS   64
+#define DCAST_PARITY_MAX      25 /* percent */
+#define DCAST_PARITY_WAIT_MAX 32 /* reviews */
 
 /*
  * Blocks that the relay which lacks most lacked symbols of, since the last review; -1 when one does not tell.
@@ -31,34 +30,42 @@ static __s64 dcast_parity_lacking(struct dcast_sender *s, __u64 now_ns)
 }
 
 /*
- * More parity while a relay lacks symbols of many blocks: each of these is read and encoded once
- * more, or fetched from a peer. Less while none does; what was lowered in vain is lowered later next time.
+ * More parity while a relay lacks symbols of many blocks, which then are fetched from a peer, or read and
+ * encoded once more; less while few do. What was lowered in vain is lowered later next time.
+ * Where more than a quarter lack it is about doubled: of blocks of 48 symbols, at 5 percent of loss,
+ * half lack with 4 percent of parity, and a tenth with 9.
  * Context: any; must not allocate.
  */
 static void dcast_parity_review(struct dcast_sender *s, __u64 now_ns)
 {
-	const __u32 begun = s->config.parity_percent;
+	const __u32 begun = s->config.parity_percent, before = s->parity_percent;
 	const __u32 most = begun > DCAST_PARITY_MAX ? begun : DCAST_PARITY_MAX;
+	const __s64 blocks = ++s->parity_blocks;
 	__s64 lacking;
 
-	if (++s->parity_blocks < DCAST_PARITY_BLOCKS || now_ns < s->parity_review_ns || !begun)
+	if (blocks < DCAST_PARITY_BLOCKS || now_ns < s->parity_review_ns || !begun)
 		return;
+	s->parity_blocks = 0;
+	s->parity_review_ns = now_ns + DCAST_PARITY_REVIEW_NS;
 	lacking = dcast_parity_lacking(s, now_ns);
-	s->parity_quiet = lacking ? 0 : s->parity_quiet + 1;
-	if (lacking * 16 > s->parity_blocks) {
-		s->parity_percent += s->parity_percent / 2 + 1;
+	if (s->parity_changed) { /* told of blocks from before */
+		s->parity_changed = 0;
+		return;
+	}
+	s->parity_quiet = lacking >= 0 && lacking * 64 < blocks ? s->parity_quiet + 1 : 0;
+	if (lacking * 6 > blocks) {
+		s->parity_percent += 1 + (lacking * 4 > blocks ? before : before / 4);
 		if (s->parity_percent > most)
 			s->parity_percent = most;
 		if (s->parity_lowered && s->parity_wait < DCAST_PARITY_WAIT_MAX)
 			s->parity_wait *= 2;
 		s->parity_lowered = 0;
-	} else if (s->parity_quiet >= s->parity_wait && s->parity_percent) {
-		s->parity_percent -= s->parity_percent / 4 + 1;
+	} else if (s->parity_quiet >= s->parity_wait && before) {
+		s->parity_percent -= before / 4 + 1;
 		s->parity_quiet = 0;
 		s->parity_lowered = 1;
 	}
-	s->parity_blocks = 0;
-	s->parity_review_ns = now_ns + DCAST_PARITY_REVIEW_NS;
+	s->parity_changed = s->parity_percent != before;
 }
 
 /* Parity symbols of the first pass for a block of k. Context: any; must not allocate. */

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <utility>
 
 namespace dumpcast {
 namespace {
@@ -35,22 +37,53 @@ template <typename V>
   v2 = v2 << 32 | v2 >> 32;
 }
 
+// Of two rows that are kStep apart: what is not on the diagonal changes places.
+template <size_t kStep, typename V, size_t... kI>
+[[gnu::always_inline]] inline void Swap(V& a, V& b, std::index_sequence<kI...>) {
+  constexpr size_t kLanes = sizeof...(kI);
+  const V low = __builtin_shufflevector(a, b, (kI & kStep ? kLanes + kI - kStep : kI)...);
+  b = __builtin_shufflevector(a, b, (kI & kStep ? kLanes + kI : kI + kStep)...);
+  a = low;
+}
+
+// One word of each lane becomes the words of one lane, and the other way round.
+template <size_t kStep = 1, typename V, size_t kLanes>
+[[gnu::always_inline]] inline void Transpose(V (&rows)[kLanes]) {
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kLanes; ++i)
+    if ((i & kStep) == 0) Swap<kStep>(rows[i], rows[i + kStep], std::make_index_sequence<kLanes>());
+  if constexpr (2 * kStep < kLanes) Transpose<2 * kStep>(rows);
+}
+
 template <typename V>
 [[gnu::always_inline]] inline void WordsOf(Message* messages, size_t words) {
   constexpr size_t kLanes = sizeof(V) / sizeof(uint64_t);
-  V v0{}, v1{}, v2{}, v3{}, m{};
+  V v0{}, v1{}, v2{}, v3{};
+  const auto take = [&](const V& m) __attribute__((always_inline)) {
+    v3 ^= m;
+    Round(v0, v1, v2, v3);
+    Round(v0, v1, v2, v3);
+    v0 ^= m;
+  };
   for (size_t i = 0; i < kLanes; ++i) {
     v0[i] = messages[i].state.v0;
     v1[i] = messages[i].state.v1;
     v2[i] = messages[i].state.v2;
     v3[i] = messages[i].state.v3;
   }
-  for (size_t at = 0; at < 8 * words; at += 8) {
+  size_t at = 0;
+  for (; at + sizeof(V) <= 8 * words; at += sizeof(V)) {
+    V rows[kLanes];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kLanes; ++i) std::memcpy(&rows[i], messages[i].data + at, sizeof(V));
+    Transpose(rows);
+#pragma GCC unroll 8
+    for (const V& row : rows) take(row);
+  }
+  for (; at < 8 * words; at += 8) {
+    V m{};
     for (size_t i = 0; i < kLanes; ++i) m[i] = dcast_load64(messages[i].data + at);
-    v3 ^= m;
-    Round(v0, v1, v2, v3);
-    Round(v0, v1, v2, v3);
-    v0 ^= m;
+    take(m);
   }
   for (size_t i = 0; i < kLanes; ++i)
     messages[i] = {{v0[i], v1[i], v2[i], v3[i]}, messages[i].data + 8 * words};

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "store/service/grpc_status.h"
@@ -135,6 +136,41 @@ absl::Status Peer::FetchBlocks(
     }
   }
   return FromGrpcStatus(reader->Finish());
+}
+
+absl::StatusOr<std::vector<BlockSymbols>> Peer::FetchSymbols(
+    const DumpKey& dump, const std::vector<BlockSymbols>& wanted) const {
+  RegisteredContext context(calls_, timeout_);
+  v1::FetchSymbolsRequest request;
+  SetDump(dump, &request);
+  absl::flat_hash_map<BlockKey, const BlockSymbols*> asked;
+  for (const BlockSymbols& one : wanted) {
+    v1::Symbols* symbols = request.add_symbols();
+    symbols->set_block_class(one.key.block_class);
+    symbols->set_number(one.key.number);
+    symbols->set_digest(one.key.digest);
+    symbols->set_symbol_size(one.symbol_size);
+    symbols->set_mask(one.mask);
+    asked[one.key] = &one;
+  }
+  v1::FetchSymbolsResponse response;
+  const grpc::Status s = stub_->FetchSymbols(context.get(), request, &response);
+  if (!s.ok()) return FromGrpcStatus(s);
+  std::vector<BlockSymbols> came;
+  for (v1::Symbols& symbols : *response.mutable_symbols()) {
+    const auto it = asked.find(
+        {static_cast<uint8_t>(symbols.block_class()), symbols.number(), symbols.digest()});
+    if (symbols.block_class() >= DCAST_CLASSES || it == asked.end() ||
+        symbols.symbol_size() != it->second->symbol_size || symbols.mask() != it->second->mask) {
+      return absl::InvalidArgumentError(absl::StrCat("a peer sent symbols of block ",
+                                                     symbols.block_class(), "/", symbols.number(),
+                                                     " that were not asked for"));
+    }
+    came.push_back(*it->second);
+    came.back().bytes = std::move(*symbols.mutable_data());
+    asked.erase(it);
+  }
+  return came;
 }
 
 }  // namespace dumpcast

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "dumpcast/v1/replication.grpc.pb.h"
 #include "store/block_set.h"
+#include "store/block_symbols.h"
 
 namespace dumpcast {
 
@@ -77,6 +78,11 @@ class Peer {
                            const std::vector<BlockKey>& keys,
                            const std::function<bool(const BlockKey&, std::string encoded)>& visit,
                            bool* cut_short) const;
+
+  // Data symbols of blocks that the peer holds, each answer of one of `wanted`; the rest is left
+  // out. UNIMPLEMENTED from an older peer.
+  absl::StatusOr<std::vector<BlockSymbols>> FetchSymbols(
+      const DumpKey& dump, const std::vector<BlockSymbols>& wanted) const;
 
  private:
   const std::string target_;

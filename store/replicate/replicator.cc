@@ -491,11 +491,12 @@ absl::Status Replicator::SealIfDone(const DumpKey& dump, bool peer_sealed) {
 }
 
 void Replicator::FetchFromPeers(const DumpKey& dump, uint32_t key_epoch, std::vector<BlockRun> runs,
+                                std::vector<BlockSymbols> symbols,
                                 std::function<void(FetchResult)> done) {
   {
     absl::MutexLock lock(&mu_);
     if (!stopping_ && fetches_.size() < options_.max_fetches) {
-      fetches_.push_back({dump, key_epoch, std::move(runs), std::move(done)});
+      fetches_.push_back({dump, key_epoch, std::move(runs), std::move(symbols), std::move(done)});
       return;
     }
   }
@@ -519,9 +520,31 @@ void Replicator::FetchLoop() {
   }
 }
 
+absl::Status Replicator::FetchSymbols(const Peer& peer, const DumpKey& dump,
+                                      std::vector<BlockSymbols>* left,
+                                      std::array<NumberSet, DCAST_CLASSES>* blocks,
+                                      FetchResult* result) {
+  if (left->empty()) return absl::OkStatus();
+  absl::StatusOr<std::vector<BlockSymbols>> came = peer.FetchSymbols(dump, *left);
+  if (absl::IsUnimplemented(came.status())) {
+    for (const BlockSymbols& one : *left) (*blocks)[one.key.block_class].Add(one.key.number);
+    left->clear();
+    return absl::OkStatus();
+  }
+  if (!came.ok()) return came.status();
+  absl::flat_hash_set<BlockKey> keys;
+  for (BlockSymbols& one : *came) {
+    keys.insert(one.key);
+    result->symbols.push_back(std::move(one));
+  }
+  std::erase_if(*left, [&keys](const BlockSymbols& one) { return keys.contains(one.key); });
+  return absl::OkStatus();
+}
+
 FetchResult Replicator::RunFetch(const Fetch& fetch) {
   FetchResult result;
   std::array<NumberSet, DCAST_CLASSES> left = NumbersOf(fetch.runs);
+  std::vector<BlockSymbols> symbols = fetch.symbols;
   std::vector<std::shared_ptr<Peer>> peers = CurrentPeers();
   // Begin with another peer each time, so that one does not carry all the repair.
   if (!peers.empty()) {
@@ -536,6 +559,7 @@ FetchResult Replicator::RunFetch(const Fetch& fetch) {
   size_t bytes = 0;
   for (const std::shared_ptr<Peer>& peer : peers) {
     if (IsSelf(*peer)) continue;
+    absl::Status s = FetchSymbols(*peer, fetch.dump, &symbols, &left, &result);
     std::vector<BlockRun> wanted;
     for (uint8_t c = 0; c < DCAST_CLASSES; c++) {
       for (const NumberRun& run : left[c].Runs()) {
@@ -546,22 +570,23 @@ FetchResult Replicator::RunFetch(const Fetch& fetch) {
         }
       }
     }
-    if (wanted.empty() || calls_.cancelled()) break;
     bool cut_short = false;
     absl::flat_hash_set<BlockKey> got;
     std::array<NumberSet, DCAST_CLASSES> came;
-    const absl::Status s = peer->FetchBlocks(
-        fetch.dump, wanted, {},
-        [&](const BlockKey& key, std::string encoded) {
-          if (!left[key.block_class].Contains(key.number)) return true;
-          if (!Verified(fetch.dump, fetch.key_epoch, key, encoded)) return true;
-          if (!got.insert(key).second) return true;
-          came[key.block_class].Add(key.number);
-          bytes += encoded.size();
-          result.blocks.push_back({key, std::move(encoded)});
-          return result.blocks.size() < options_.batch_blocks && bytes < options_.batch_bytes;
-        },
-        &cut_short);
+    if (s.ok() && !wanted.empty()) {
+      s = peer->FetchBlocks(
+          fetch.dump, wanted, {},
+          [&](const BlockKey& key, std::string encoded) {
+            if (!left[key.block_class].Contains(key.number)) return true;
+            if (!Verified(fetch.dump, fetch.key_epoch, key, encoded)) return true;
+            if (!got.insert(key).second) return true;
+            came[key.block_class].Add(key.number);
+            bytes += encoded.size();
+            result.blocks.push_back({key, std::move(encoded)});
+            return result.blocks.size() < options_.batch_blocks && bytes < options_.batch_bytes;
+          },
+          &cut_short);
+    }
     // A peer that has never heard of the dump has answered, too.
     if (s.ok() || absl::IsNotFound(s)) {
       result.peers_asked++;
@@ -573,7 +598,12 @@ FetchResult Replicator::RunFetch(const Fetch& fetch) {
       result.more = true;
       break;
     }
-    for (uint8_t c = 0; c < DCAST_CLASSES; c++) left[c] = left[c].Minus(came[c]);
+    bool whole = symbols.empty();
+    for (uint8_t c = 0; c < DCAST_CLASSES; c++) {
+      left[c] = left[c].Minus(came[c]);
+      whole = whole && left[c].empty();
+    }
+    if (whole || calls_.cancelled()) break;
   }
   return result;
 }

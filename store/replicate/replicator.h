@@ -6,6 +6,7 @@
 #ifndef DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 #define DUMPCAST_STORE_REPLICATE_REPLICATOR_H_
 
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -37,9 +38,10 @@ struct FetchedBlock {
 };
 
 struct FetchResult {
-  std::vector<FetchedBlock> blocks;  // verified, each key once; not put into the store
-  uint32_t peers_asked = 0;          // that answered
-  bool more = false;                 // the bounds cut it short: ask again for the rest
+  std::vector<FetchedBlock> blocks;   // verified, each key once; not put into the store
+  std::vector<BlockSymbols> symbols;  // of those asked for; not verified
+  uint32_t peers_asked = 0;           // that answered
+  bool more = false;                  // the bounds cut it short: ask again for the rest
 };
 
 struct ReplicatorOptions {
@@ -103,11 +105,12 @@ class Replicator final : public HolderSource {
   // others were asked all the same.
   absl::Status RunOnce();
 
-  // Asks peers, one after another, for blocks of these runs until all came, the bounds of a batch
-  // are met, or no peer is left. `done` is called exactly once, from a replicator's thread or, when
-  // too many fetches wait, from the caller's.
+  // Asks peers, one after another, for blocks of these runs and for symbols of these blocks until
+  // all came, the bounds of a batch are met, or no peer is left; an older peer is asked for
+  // the whole block. `done` is called exactly once, from a replicator's thread or, when too many
+  // fetches wait, from the caller's.
   void FetchFromPeers(const DumpKey& dump, uint32_t key_epoch, std::vector<BlockRun> runs,
-                      std::function<void(FetchResult)> done);
+                      std::vector<BlockSymbols> symbols, std::function<void(FetchResult)> done);
 
   std::vector<HolderInfo> Holders(const DumpKey& dump) const override;
   ReplicatorStats stats() const;
@@ -117,6 +120,7 @@ class Replicator final : public HolderSource {
     DumpKey dump;
     uint32_t key_epoch = 0;
     std::vector<BlockRun> runs;
+    std::vector<BlockSymbols> symbols;
     std::function<void(FetchResult)> done;
   };
 
@@ -139,6 +143,10 @@ class Replicator final : public HolderSource {
   bool Verified(const DumpKey& dump, uint32_t key_epoch, const BlockKey& key,
                 std::string_view encoded);
   FetchResult RunFetch(const Fetch& fetch);
+  // Asks one peer for the symbols that are left, and takes those that came out of them; those that
+  // only a whole block can bring go to `blocks`.
+  absl::Status FetchSymbols(const Peer& peer, const DumpKey& dump, std::vector<BlockSymbols>* left,
+                            std::array<NumberSet, DCAST_CLASSES>* blocks, FetchResult* result);
   void NoteHolder(const DumpKey& dump, const v1::GetInventoryResponse& peer,
                   const v1::DumpSummary& summary);
   void Log(const DumpKey& about, const std::string& line) const;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "store/block_symbols.h"
 #include "store/replicate/block_map.h"
 #include "store/service/grpc_status.h"
 
@@ -15,6 +16,8 @@ namespace {
 constexpr size_t kListedPerMessage = 4096;
 constexpr size_t kFetchBytes = 1 << 20;
 constexpr int kMaxRanges = 65536;
+constexpr int kMaxSymbolsOf = 4096;  // blocks
+constexpr size_t kSymbolBytes = 16 << 20;
 
 template <typename Request>
 absl::StatusOr<DumpKey> KeyIn(const Request& request) {
@@ -161,8 +164,7 @@ grpc::Status ReplicationService::FetchBlocks(grpc::ServerContext* context,
   const absl::StatusOr<DumpKey> dump = KeyIn(*request);
   if (!dump.ok()) return ToGrpc(dump.status());
   if (absl::Status s = CheckRanges(request->ranges()); !s.ok()) return ToGrpc(s);
-  const absl::StatusOr<DurableFilter> durable = DurableFilter::Make(*store_, *dump);
-  if (!durable.ok()) return ToGrpc(durable.status());
+  if (const auto record = store_->GetDump(*dump); !record.ok()) return ToGrpc(record.status());
   grpc::Status gone(grpc::StatusCode::CANCELLED, "the caller has gone");
   BlockStream stream(context, writer);
   for (const v1::BlockRange& range : request->ranges()) {
@@ -172,7 +174,6 @@ grpc::Status ReplicationService::FetchBlocks(grpc::ServerContext* context,
         store_->ScanBlocks(*dump, static_cast<uint8_t>(range.block_class()), range.first(),
                            range.first() + (range.count() - 1), /*with_bytes=*/true,
                            [&](const BlockKey& key, std::string_view encoded) {
-                             if (!(*durable)(key)) return true;
                              sent = stream.Add(key, encoded);
                              return sent;
                            });
@@ -181,7 +182,6 @@ grpc::Status ReplicationService::FetchBlocks(grpc::ServerContext* context,
       s = store_->ScanBlocks(*dump, static_cast<uint8_t>(range.block_class()), range.first(),
                              range.first() + (range.count() - 1), /*with_bytes=*/false,
                              [&](const BlockKey& key, std::string_view) {
-                               if (!(*durable)(key)) return true;
                                const auto encoded = store_->GetBlock(*dump, key);
                                if (encoded.ok()) sent = stream.Add(key, *encoded);
                                return sent;
@@ -197,11 +197,43 @@ grpc::Status ReplicationService::FetchBlocks(grpc::ServerContext* context,
     }
     const BlockKey key{static_cast<uint8_t>(wanted.block_class()), wanted.number(),
                        wanted.digest()};
-    if (!(*durable)(key)) continue;
     const absl::StatusOr<std::string> encoded = store_->GetBlock(*dump, key);
     if (encoded.ok() && !stream.Add(key, *encoded)) return gone;
   }
   if (!stream.Send()) return gone;
+  return grpc::Status::OK;
+}
+
+grpc::Status ReplicationService::FetchSymbols(grpc::ServerContext*,
+                                              const v1::FetchSymbolsRequest* request,
+                                              v1::FetchSymbolsResponse* response) {
+  const absl::StatusOr<DumpKey> dump = KeyIn(*request);
+  if (!dump.ok()) return ToGrpc(dump.status());
+  if (request->symbols_size() > kMaxSymbolsOf) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            absl::StrCat("symbols: wanted of at most ", kMaxSymbolsOf, " blocks, got of ",
+                         request->symbols_size())};
+  }
+  size_t bytes = 0;
+  for (const v1::Symbols& wanted : request->symbols()) {
+    if (wanted.block_class() >= DCAST_CLASSES || wanted.symbol_size() > DCAST_MAX_SYMBOL_BYTES) {
+      return {
+          grpc::StatusCode::INVALID_ARGUMENT,
+          absl::StrCat("symbols: wanted class 0 to 3 and at most ", DCAST_MAX_SYMBOL_BYTES,
+                       " bytes, got class ", wanted.block_class(), " and ", wanted.symbol_size())};
+    }
+    const absl::StatusOr<std::string> encoded = store_->GetBlock(
+        *dump, {static_cast<uint8_t>(wanted.block_class()), wanted.number(), wanted.digest()});
+    if (!encoded.ok()) continue;
+    std::optional<std::string> data =
+        CutSymbols(*encoded, static_cast<uint16_t>(wanted.symbol_size()), wanted.mask());
+    if (!data) continue;
+    bytes += data->size();
+    if (bytes > kSymbolBytes) break;
+    v1::Symbols* symbols = response->add_symbols();
+    *symbols = wanted;
+    symbols->set_data(*std::move(data));
+  }
   return grpc::Status::OK;
 }
 

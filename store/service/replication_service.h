@@ -10,7 +10,8 @@
 
 namespace dumpcast {
 
-// Speaks of durable blocks only: what a peer counts as held here must survive a crash.
+// Lists durable blocks only: what a peer counts as held here must survive a crash. Bytes are given
+// of all blocks that were put: who asks for them keeps them itself.
 //
 // Thread safety: gRPC calls it from its own threads.
 class ReplicationService final : public v1::Replication::Service {
@@ -26,6 +27,8 @@ class ReplicationService final : public v1::Replication::Service {
                           grpc::ServerWriter<v1::ListBlocksResponse>* writer) override;
   grpc::Status FetchBlocks(grpc::ServerContext* context, const v1::FetchBlocksRequest* request,
                            grpc::ServerWriter<v1::FetchBlocksResponse>* writer) override;
+  grpc::Status FetchSymbols(grpc::ServerContext* context, const v1::FetchSymbolsRequest* request,
+                            v1::FetchSymbolsResponse* response) override;
 
  private:
   Store* const store_;

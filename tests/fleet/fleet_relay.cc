@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "relay/decode.h"
 
@@ -287,6 +288,7 @@ void FleetRelay::NextFetch() {
     auto result = std::make_shared<const PeerResult>(Collect(*fetch));
     uint64_t bytes = 0;
     for (const PeerBlock& block : result->blocks) bytes += block.encoded.size();
+    for (const BlockSymbols& symbols : result->symbols) bytes += symbols.bytes.size();
     // Each peer that was asked in vain has cost a call as well.
     After(kCallNs * result->peers_asked, [this, fetch, result, bytes] {
       Transfer(bytes, [this, fetch, result] {
@@ -301,19 +303,27 @@ void FleetRelay::NextFetch() {
 PeerResult FleetRelay::Collect(const PeerFetch& fetch) {
   PeerResult result;
   std::set<FleetMemory::Name> left;
+  std::vector<BlockSymbols> symbols = fetch.symbols;
   for (const BlockRun& run : fetch.runs)
     for (uint64_t i = 0; i < run.count; ++i) left.emplace(run.block_class, run.first + i);
   const uint32_t host = FleetHostOf(fetch.dump);
   const size_t first = fetch_turn_++;
-  for (size_t i = 0; i < peers_.size() && !left.empty(); ++i) {
+  for (size_t i = 0; i < peers_.size() && !(left.empty() && symbols.empty()); ++i) {
     const FleetRelay& peer = *peers_[(first + i) % peers_.size()];
     if (!peer.up()) continue;
     ++result.peers_asked;
     const Stored* stored = peer.Find(host);
     if (stored == nullptr) continue;
-    // Only durable blocks are offered.
-    for (size_t b = 0; b < stored->durable; ++b) {
-      const BlockKey& key = stored->blocks[b];
+    const absl::flat_hash_set<BlockKey> held(stored->blocks.begin(), stored->blocks.end());
+    std::erase_if(symbols, [&](BlockSymbols& wanted) {
+      if (!held.contains(wanted.key)) return false;
+      wanted.bytes = CutSymbols(relays_->encode(host, {wanted.key.block_class, wanted.key.number}),
+                                wanted.symbol_size, wanted.mask)
+                         .value_or("");
+      result.symbols.push_back(std::move(wanted));
+      return true;
+    });
+    for (const BlockKey& key : stored->blocks) {
       const FleetMemory::Name name{key.block_class, key.number};
       if (left.erase(name) != 0)
         result.blocks.push_back({key, key.digest == 0 ? "" : relays_->encode(host, name)});

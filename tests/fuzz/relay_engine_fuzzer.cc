@@ -291,6 +291,21 @@ class World {
   void AnswerPeers() {
     PeerResult result;
     result.blocks = Blocks();
+    for (uint8_t n = script_.Byte() % 4; n > 0; --n) {
+      BlockSymbols symbols;
+      symbols.key.block_class = script_.Byte() % 6;
+      symbols.key.number = script_.Number();
+      const std::string encoded = symbols.key.block_class < DCAST_CLASSES
+                                      ? Encoding(symbols.key.block_class, symbols.key.number)
+                                      : std::string();
+      symbols.key.digest =
+          dcast_block_digest(&kKeys, symbols.key.block_class, symbols.key.number, encoded.data(),
+                             static_cast<uint32_t>(encoded.size()));
+      symbols.symbol_size = script_.Byte() < 200 ? DCAST_MIN_SYMBOL_BYTES : script_.Byte();
+      symbols.mask = script_.Byte();
+      symbols.bytes = encoded.substr(0, script_.Byte() * size_t{32});
+      result.symbols.push_back(std::move(symbols));
+    }
     result.more = (script_.Byte() & 1) != 0;
     uint64_t id = script_.Byte();
     if (!fetches_.empty()) {

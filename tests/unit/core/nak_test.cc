@@ -398,7 +398,7 @@ TEST_F(ParityByLoss, WhatWasLoweredInVainIsLoweredMoreSlowly) {
 
 TEST_F(ParityByLoss, StaysWhereFewLack) {
   Begin(4);
-  Dump(3'000'000'000, 40);
+  Dump(3'000'000'000, 20);
   EXPECT_EQ(percent(), 4u);
 }
 

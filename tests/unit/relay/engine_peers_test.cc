@@ -37,6 +37,115 @@ TEST(EnginePeersTest, PeersAreAskedFirstAndTheirBlocksChecked) {
   EXPECT_GE(d.Replies(DCAST_NAK), 1u) << "then the sender";
 }
 
+// An engine with peers, and a block of a dump that lacks some of its symbols.
+class EnginePeerSymbolsTest : public ::testing::Test {
+ protected:
+  EnginePeerSymbolsTest() : d_(WithPeers()) {
+    d_.Receive(d_.sender.Class0(1));
+    k_ = SenderDouble::K(block_);
+  }
+  static EngineConfig WithPeers() {
+    EngineConfig config = EngineDouble::Config();
+    config.has_peers = true;
+    return config;
+  }
+  // Until peers are asked.
+  void Lack(uint64_t lacking) {
+    for (unsigned i = 0; i < k_; ++i)
+      if ((lacking >> i & 1) == 0) d_.Receive(d_.sender.Symbol(1, 0, block_, i));
+    d_.Receive(d_.sender.End());
+    d_.Run(kSecond);
+    ASSERT_EQ(d_.fetches.size(), 1u);
+  }
+  BlockSymbols Answer() const {
+    BlockSymbols answer = d_.fetches[0].symbols.at(0);
+    answer.bytes = CutSymbols(block_, answer.symbol_size, answer.mask).value();
+    return answer;
+  }
+  void Fetched(const BlockSymbols& symbols) {
+    PeerResult result;
+    result.peers_asked = 1;
+    result.symbols = {symbols};
+    d_.engine.PeerFetched(d_.now, d_.fetches[0].id, result);
+    d_.Work();
+  }
+
+  EngineDouble d_;
+  const std::string block_ = SenderDouble::Page(0);
+  unsigned k_ = 0;
+};
+
+TEST_F(EnginePeerSymbolsTest, OfABlockThatLacksFewOnlyTheseAreFetched) {
+  ASSERT_GE(k_, 4u);
+  Lack(0b1001);
+  EXPECT_TRUE(d_.fetches[0].runs.empty());
+  ASSERT_EQ(d_.fetches[0].symbols.size(), 1u);
+  EXPECT_EQ(d_.fetches[0].symbols[0].mask, 0b1001u);
+  Fetched(Answer());
+  EXPECT_EQ(d_.Count(Counter::kSymbolsPeer), 2u);
+  EXPECT_EQ(d_.Count(Counter::kBlocks), 2u + 1u) << "META, PRESENCE and it";
+  d_.Run(kSecond);
+  EXPECT_TRUE(d_.View().complete);
+  EXPECT_EQ(d_.Replies(DCAST_NAK), 0u);
+}
+
+TEST_F(EnginePeerSymbolsTest, TheLastSymbolIsShorter) {
+  ASSERT_NE(block_.size() % SenderDouble::kSymbolSize, 0u);
+  Lack(uint64_t{1} << (k_ - 1));
+  Fetched(Answer());
+  d_.Run(kSecond);
+  EXPECT_TRUE(d_.View().complete);
+}
+
+TEST_F(EnginePeerSymbolsTest, SymbolsThatAreNotOfTheBlockChangeNothing) {
+  Lack(0b11);
+  const BlockSymbols good = Answer();
+  BlockSymbols bad = good;
+  bad.key.digest ^= 1;
+  Fetched(bad);
+  bad = good;
+  bad.symbol_size += 8;
+  Fetched(bad);
+  bad = good;
+  bad.mask = uint64_t{1} << k_;
+  Fetched(bad);
+  bad = good;
+  bad.key.block_class = 200;
+  Fetched(bad);
+  EXPECT_EQ(d_.Count(Counter::kSymbolsPeer), 0u);
+  EXPECT_EQ(d_.View().missing, 1u);
+}
+
+TEST_F(EnginePeerSymbolsTest, AWrongSymbolCostsTheBlockAndItIsAskedForAgain) {
+  Lack(0b1);
+  BlockSymbols bad = Answer();
+  bad.bytes[0] ^= 1;
+  Fetched(bad);
+  EXPECT_EQ(d_.Count(Counter::kBlocksBadDigest), 1u);
+  EXPECT_EQ(d_.View().missing, 1u);
+  d_.Run(kSecond);
+  EXPECT_GT(d_.fetches.size() + d_.Replies(DCAST_NAK), 1u);
+}
+
+TEST_F(EnginePeerSymbolsTest, OfABlockThatLacksManyTheWholeIsFetched) {
+  Lack(((uint64_t{1} << k_) - 1) & ~uint64_t{1});
+  EXPECT_TRUE(d_.fetches[0].symbols.empty());
+  EXPECT_EQ(d_.fetches[0].runs, (std::vector<BlockRun>{{1, 0, 1}}));
+}
+
+TEST_F(EnginePeerSymbolsTest, PeersThatDidNotHaveThemAreAskedForTheWhole) {
+  Lack(0b1);
+  d_.engine.PeerFetched(d_.now, d_.fetches[0].id, {});
+  for (int i = 0; i < 40 && d_.fetches.size() < 2; ++i) {
+    d_.Receive(d_.sender.End());
+    d_.Run(50 * kMillisecond);
+  }
+  ASSERT_GE(d_.fetches.size(), 2u);
+  EXPECT_GE(d_.Replies(DCAST_NAK), 1u) << "the sender in between: its memory may have changed";
+  EXPECT_TRUE(d_.fetches[1].symbols.empty());
+  EXPECT_EQ(d_.fetches[1].runs, (std::vector<BlockRun>{{1, 0, 1}}));
+}
+
 std::vector<uint64_t> NakNumbers(const std::vector<Reply>& replies) {
   std::vector<uint64_t> numbers;
   for (const Reply& reply : replies) {

@@ -367,7 +367,7 @@ TEST_F(ReplicateTest, FetchingFromPeersAsksOneAfterAnotherWithinBounds) {
     }
     absl::Notification done;
     FetchResult result;
-    c.replicator().FetchFromPeers(dump_, 3, runs, [&](FetchResult r) {
+    c.replicator().FetchFromPeers(dump_, 3, runs, {}, [&](FetchResult r) {
       result = std::move(r);
       done.Notify();
     });
@@ -384,13 +384,58 @@ TEST_F(ReplicateTest, FetchingFromPeersAsksOneAfterAnotherWithinBounds) {
   EXPECT_EQ(c.Set(dump_).first, 0u) << "putting is the caller's";
   // What nobody has: every peer was asked, nothing came.
   absl::Notification done;
-  c.replicator().FetchFromPeers(DumpOf(7, 7), 1, {{1, 0, 100}}, [&](const FetchResult& r) {
+  c.replicator().FetchFromPeers(DumpOf(7, 7), 1, {{1, 0, 100}}, {}, [&](const FetchResult& r) {
     EXPECT_TRUE(r.blocks.empty());
     EXPECT_FALSE(r.more);
     EXPECT_EQ(r.peers_asked, 2u);
     done.Notify();
   });
   done.WaitForNotification();
+}
+
+TEST_F(ReplicateTest, SymbolsComeFromWhoHasTheirEncodingDurableOrNot) {
+  constexpr uint16_t kSymbolSize = 1376;
+  Node& a = Add();
+  Node& b = Add();
+  Node& c = Add();
+  std::vector<BlockSymbols> wanted;
+  std::map<BlockKey, std::string> encodings;
+  for (const StoredBlock& block : OtherEncodings()) {
+    if (block.encoded.size() <= kSymbolSize) continue;
+    wanted.push_back({block.key, kSymbolSize, wanted.size() % 2 == 0 ? 0b10u : 0b11u, {}});
+    encodings[block.key] = block.encoded;
+    Node& node = wanted.size() % 3 == 0 ? a : b;
+    ASSERT_TRUE(node.store()->PutBlock(dump_, block.key, block.encoded).ok());
+  }
+  ASSERT_GT(wanted.size(), 4u);
+  a.Record(dump_, 0, false);
+  b.Record(dump_, 0, false);
+  const auto fetch = [&](std::vector<BlockSymbols> symbols) {
+    absl::Notification done;
+    FetchResult result;
+    c.replicator().FetchFromPeers(dump_, 3, {}, std::move(symbols), [&](FetchResult r) {
+      result = std::move(r);
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return result;
+  };
+  c.replicator().Start();
+  const FetchResult result = fetch(wanted);
+  EXPECT_EQ(result.peers_asked, 2u);
+  ASSERT_EQ(result.symbols.size(), wanted.size());
+  for (const BlockSymbols& symbols : result.symbols) {
+    const std::string_view encoded = encodings.at(symbols.key);
+    const std::string first(encoded.substr(0, kSymbolSize));
+    const std::string second(encoded.substr(kSymbolSize, kSymbolSize));
+    EXPECT_EQ(symbols.bytes, symbols.mask == 0b10 ? second : first + second);
+  }
+  // Of another encoding, cut otherwise, or beyond its end: left out.
+  BlockSymbols other = wanted[0], uncut = wanted[0], beyond = wanted[0];
+  other.key.digest ^= 1;
+  uncut.symbol_size = 8;
+  beyond.mask = uint64_t{1} << 62;
+  EXPECT_TRUE(fetch({other, uncut, beyond}).symbols.empty());
 }
 
 TEST_F(ReplicateTest, StoppingAnswersEveryWaitingFetch) {
@@ -403,7 +448,7 @@ TEST_F(ReplicateTest, StoppingAnswersEveryWaitingFetch) {
   // Not started: eight wait, the others are answered at once.
   int answered = 0;
   for (int i = 0; i < 20; i++) {
-    replicator.FetchFromPeers(dump_, 1, {{1, 0, 10}}, [&](const FetchResult& r) {
+    replicator.FetchFromPeers(dump_, 1, {{1, 0, 10}}, {}, [&](const FetchResult& r) {
       EXPECT_TRUE(r.blocks.empty());
       answered++;
     });
