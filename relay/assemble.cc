@@ -169,23 +169,51 @@ std::optional<Assembler::Partial> Assembler::Find(const BlockName& name) const {
                  newest.m,          last_ns,     it->second.size() > 1};
 }
 
-std::optional<dcast_hdr> Assembler::HeaderOf(const BlockKey& key) const {
+const Assembler::Encoding* Assembler::FindEncoding(const BlockKey& key) const {
   const auto it = by_name_.find({key.block_class, key.number});
-  if (it == by_name_.end()) return std::nullopt;
-  for (const auto& encoding : it->second) {
-    if (encoding->key != key) continue;
-    dcast_hdr hdr{};
-    hdr.type = DCAST_SYMBOL;
-    hdr.number = dcast_to_le64(key.number);
-    hdr.digest = dcast_to_le64(key.digest);
-    hdr.encoded_len = dcast_to_le32(encoding->encoded_len);
-    hdr.symbol_size = dcast_to_le16(encoding->symbol_size);
-    hdr.block_class = key.block_class;
-    hdr.k = encoding->k;
-    hdr.m = encoding->m;
-    return hdr;
+  if (it == by_name_.end()) return nullptr;
+  for (const auto& encoding : it->second)
+    if (encoding->key == key) return &*encoding;
+  return nullptr;
+}
+
+std::optional<dcast_hdr> Assembler::HeaderOf(const BlockKey& key) const {
+  const Encoding* encoding = FindEncoding(key);
+  if (encoding == nullptr) return std::nullopt;
+  dcast_hdr hdr{};
+  hdr.type = DCAST_SYMBOL;
+  hdr.number = dcast_to_le64(key.number);
+  hdr.digest = dcast_to_le64(key.digest);
+  hdr.encoded_len = dcast_to_le32(encoding->encoded_len);
+  hdr.symbol_size = dcast_to_le16(encoding->symbol_size);
+  hdr.block_class = key.block_class;
+  hdr.k = encoding->k;
+  hdr.m = encoding->m;
+  return hdr;
+}
+
+bool Assembler::FindSymbols(BlockSymbols* symbols) const {
+  const Encoding* encoding = FindEncoding(symbols->key);
+  if (encoding == nullptr || encoding->symbol_size != symbols->symbol_size) return false;
+  uint64_t given = 0;
+  uint64_t left = symbols->mask & encoding->have;
+  for (; left != 0 && symbols->count > 0; left &= left - 1, --symbols->count) {
+    const auto index = static_cast<unsigned>(std::countr_zero(left));
+    given |= left & -left;
+    if (index < encoding->k) {
+      symbols->bytes.append(
+          encoding->data, size_t{index} * encoding->symbol_size,
+          dcast_symbol_len(encoding->encoded_len, encoding->symbol_size, encoding->k, index));
+    } else {
+      symbols->bytes += std::find_if(encoding->parity.begin(), encoding->parity.end(),
+                                     [index](const ParitySymbol& p) { return p.index == index; })
+                            ->bytes;
+    }
   }
-  return std::nullopt;
+  if (given == 0) return false;
+  symbols->mask = given;
+  symbols->count = 0;
+  return true;
 }
 
 std::vector<BlockName> Assembler::Quiet(TimeNs before, size_t limit) const {

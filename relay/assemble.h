@@ -78,6 +78,9 @@ class Assembler {
 
   // As in the packets of an encoding of which some symbols are here, but for the index.
   std::optional<dcast_hdr> HeaderOf(const BlockKey& key) const;
+  // Makes the answer of a request. False, and nothing is changed, when there are none of those
+  // wanted.
+  bool FindSymbols(BlockSymbols* symbols) const;
 
   // The block is held by other means: its symbols are stale.
   void Drop(const BlockName& name);
@@ -118,6 +121,8 @@ class Assembler {
   };
   using Encodings = std::list<Encoding>;  // oldest first
 
+  // NULL when no symbol of it is here.
+  const Encoding* FindEncoding(const BlockKey& key) const;
   bool MakeRoom(uint64_t bytes, const Encoding* keep);
   // Frees the memory. Returns how many symbols it had; they go on waiting.
   unsigned Erase(Encodings::iterator encoding);

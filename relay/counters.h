@@ -50,7 +50,7 @@ namespace dumpcast {
   X(kBlocks, "blocks", "blocks completed from symbols")                                          \
   X(kBlocksFec, "blocks_fec", "of these, with the help of parity")                               \
   X(kBlocksEmpty, "blocks_empty", "blocks that the sender answered with EMPTY")                  \
-  X(kSymbolsPeer, "symbols_peer", "symbols fetched from peers, of blocks that lacked few")       \
+  X(kSymbolsPeer, "symbols_peer", "symbols fetched from peers")                                  \
   X(kBlocksPeer, "blocks_peer", "blocks fetched from peers")                                     \
   X(kBlocksReplicated, "blocks_replicated", "blocks that a peer wrote to the store")             \
   X(kPeerBad, "peer_bad_digest", "blocks from peers whose digest was wrong")                     \

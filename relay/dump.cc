@@ -291,22 +291,22 @@ bool Dump::TakeSymbols(TimeNs now, const BlockSymbols& symbols) {
   const BlockKey& key = symbols.key;
   if (key.block_class >= DCAST_CLASSES || Holds({key.block_class, key.number})) return false;
   std::optional<dcast_hdr> hdr = live_->assembler.HeaderOf(key);
-  if (!hdr || dcast_le16(hdr->symbol_size) != symbols.symbol_size || symbols.mask >> hdr->k != 0)
-    return false;
+  if (!hdr || dcast_le16(hdr->symbol_size) != symbols.symbol_size) return false;
   std::string_view rest = symbols.bytes;
+  bool gained = false;
   std::optional<Assembler::Block> block;
   for (uint64_t mask = symbols.mask; mask != 0 && !block; mask &= mask - 1) {
     hdr->index = static_cast<uint8_t>(std::countr_zero(mask));
     const size_t len =
         dcast_symbol_len(dcast_le32(hdr->encoded_len), symbols.symbol_size, hdr->k, hdr->index);
-    if (rest.size() < len) return false;
+    if (rest.size() < len) break;
     shared_->counters.Add(Counter::kSymbolsPeer);
-    live_->assembler.Add(now, *hdr, rest.substr(0, len), keys_, &block);
+    gained |=
+        live_->assembler.Add(now, *hdr, rest.substr(0, len), keys_, &block) == Counter::kStored;
     rest.remove_prefix(len);
   }
-  if (!block) return false;
-  TakeBlock(now, *std::move(block));
-  return true;
+  if (block) TakeBlock(now, *std::move(block));
+  return gained;
 }
 
 void Dump::OnPeerResult(TimeNs now, const PeerResult& result) {

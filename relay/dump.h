@@ -89,6 +89,9 @@ class Dump {
   uint64_t missing() const;
   uint64_t committed_lanes() const { return committed_; }
   ReceiveStatus Status(const Hosts::Host* host) const;
+  bool FindSymbols(BlockSymbols* symbols) const {
+    return live_ && live_->assembler.FindSymbols(symbols);
+  }
 
  private:
   struct Live {
@@ -125,7 +128,7 @@ class Dump {
   void Lose(const BlockKey& key);
   void NoteContent(const BlockKey& key, std::string_view encoded);
   void TakeBlock(TimeNs now, Assembler::Block block);
-  // What a peer says are symbols of a block. Whether the block is whole now.
+  // What a peer says are symbols of a block. Whether any is of use.
   bool TakeSymbols(TimeNs now, const BlockSymbols& symbols);
   void TakeBlocks(TimeNs now, const std::vector<PeerBlock>& blocks, bool stored);
   bool AllHeld() const;

@@ -503,6 +503,11 @@ std::optional<ReceiveStatus> Engine::GetReceiveStatus(const DumpKey& key) const 
   return dump->Status(impl_->hosts.Find(key.host_id));
 }
 
+bool Engine::FindSymbols(const DumpKey& key, BlockSymbols* symbols) const {
+  const Dump* dump = impl_->Find(key);
+  return dump != nullptr && dump->FindSymbols(symbols);
+}
+
 uint32_t Engine::PathsHeard(TimeNs now, const Id16& host_id) const {
   return impl_->hosts.PathsHeard(now, host_id);
 }

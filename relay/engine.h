@@ -113,6 +113,8 @@ class Engine {
   std::optional<DumpView> GetDump(const DumpKey& dump) const;
   std::vector<DumpView> ListDumps() const;
   std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const;
+  // As ReceiveStatusSource's.
+  bool FindSymbols(const DumpKey& dump, BlockSymbols* symbols) const;
   uint32_t PathsHeard(TimeNs now, const Id16& host_id) const;
   // Bytes of incomplete blocks, all dumps; symbols in them, and in blocks not decoded yet.
   uint64_t assembly_bytes() const;

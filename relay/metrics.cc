@@ -27,8 +27,8 @@ constexpr Group kGroups[] = {
     {Counter::kTruncated, Counter::kPeerPacket, "datagrams_total", "outcome", "",
      "Datagrams that came in, each by what became of it."},
     {Counter::kStored, Counter::kMismatch, "symbols_total", "outcome", "symbols_",
-     "SYMBOL packets taken, each by what became of it; their sum is datagrams_total of outcome "
-     "symbols."},
+     "Symbols from hosts and peers, each by what became of it; their sum is datagrams_total of "
+     "outcome symbols and symbols_peer_total."},
     {Counter::kInBlocks, Counter::kForgotten, "stored_symbols_total", "outcome", "stored_",
      "Symbols that were put into a block, by what became of the block; those of blocks "
      "incomplete or not decoded yet, waiting_symbols, make the sum symbols_total of outcome "

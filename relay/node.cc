@@ -465,6 +465,11 @@ std::optional<ReceiveStatus> Node::GetReceiveStatus(const DumpKey& dump) const {
   return engine_->GetReceiveStatus(dump);
 }
 
+bool Node::FindSymbols(const DumpKey& dump, BlockSymbols* symbols) const {
+  const std::lock_guard<std::mutex> lock(engine_mu_);
+  return engine_->FindSymbols(dump, symbols);
+}
+
 uint32_t Node::PathsHeard(const Id16& host_id) const {
   const std::lock_guard<std::mutex> lock(engine_mu_);
   return engine_->PathsHeard(Now(), host_id);

@@ -46,6 +46,7 @@ class Node final : public ReceiveStatusSource {
 
   // ReceiveStatusSource.
   std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const override;
+  bool FindSymbols(const DumpKey& dump, BlockSymbols* symbols) const override;
   uint32_t PathsHeard(const Id16& host_id) const override;
 
   std::string CounterLine() const;

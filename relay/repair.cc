@@ -12,17 +12,7 @@ constexpr double kBurst = 16;                     // NAK packets at once
 constexpr TimeNs kAnswering = 50 * kMillisecond;  // newer repeats: the sender works on NAKs
 constexpr uint8_t kMaxPostponed = 20;
 constexpr size_t kMaxFetchBlocks = 1024;   // at most 64 MiB in one answer
-constexpr size_t kMaxFetchSymbols = 1024;  // at most 9 MiB
-
-// Data symbols that complete it, in place of a whole block; 0 when that is not much more.
-uint64_t FewSymbols(const Assembler::Partial& partial) {
-  const int lacking = partial.k - std::popcount(partial.have);
-  if (partial.changing || 2 * lacking > partial.k) return 0;
-  uint64_t few = 0;
-  uint64_t rest = ~partial.have & ((uint64_t{1} << partial.k) - 1);
-  for (int i = 0; i < lacking; ++i, rest &= rest - 1) few |= rest & -rest;
-  return few;
-}
+constexpr size_t kMaxFetchSymbols = 8192;  // at most 16 MiB are given
 
 BlockName NameOf(const dcast_nak_entry& entry, uint64_t i) {
   return {entry.block_class, dcast_le64(entry.number) + i};
@@ -100,12 +90,15 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
       ++fetch_blocks;
       ask.stage = Stage::kAskedPeers;
       const auto partial = assembler.Find(name);
-      const uint64_t few = partial && !ask.whole ? FewSymbols(*partial) : 0;
-      ask.whole = true;
-      if (few != 0) {
-        fetch_symbols += static_cast<size_t>(std::popcount(few));
-        requests.symbols.push_back(
-            {{name.block_class, name.number, partial->digest}, partial->symbol_size, few, {}});
+      ask.whole = !partial || partial->changing || !ask.whole;
+      if (!ask.whole) {
+        const auto lacking = static_cast<uint32_t>(partial->k - std::popcount(partial->have));
+        fetch_symbols += lacking;
+        requests.symbols.push_back({{name.block_class, name.number, partial->digest},
+                                    partial->symbol_size,
+                                    ~partial->have,
+                                    lacking,
+                                    {}});
         continue;
       }
       if (!requests.fetch.empty() && requests.fetch.back().block_class == name.block_class &&

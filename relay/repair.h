@@ -27,7 +27,7 @@ class Repair {
 
   struct Requests {
     std::vector<BlockRun> fetch;                     // for peers
-    std::vector<BlockSymbols> symbols;               // for peers, of blocks that lack few
+    std::vector<BlockSymbols> symbols;               // for peers, of blocks that have some
     std::vector<std::vector<dcast_nak_entry>> naks;  // one packet each
   };
   // What to ask for now. `missing` is what is due (GapDetector::Missing); blocks that are no
@@ -57,7 +57,7 @@ class Repair {
     Stage stage = Stage::kPeers;
     uint8_t tries = 0;
     uint8_t postponed = 0;
-    bool whole = false;  // peers were asked for its symbols already
+    bool whole = true;  // not symbols of it were asked of peers last
     TimeNs next_ns = 0;
     uint64_t round = 0;
   };

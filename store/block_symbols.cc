@@ -7,17 +7,22 @@
 
 namespace dumpcast {
 
-std::optional<std::string> CutSymbols(std::string_view encoded, uint16_t symbol_size,
-                                      uint64_t mask) {
-  if (symbol_size < DCAST_MIN_SYMBOL_BYTES || symbol_size > DCAST_MAX_SYMBOL_BYTES)
-    return std::nullopt;
-  const size_t k = (encoded.size() + symbol_size - 1) / symbol_size;
-  if (k >= DCAST_MAX_SYMBOLS || mask >> k != 0) return std::nullopt;
-  std::string bytes;
-  for (; mask != 0; mask &= mask - 1)
-    bytes += encoded.substr(size_t{symbol_size} * static_cast<size_t>(std::countr_zero(mask)),
-                            symbol_size);
-  return bytes;
+bool CutSymbols(std::string_view encoded, BlockSymbols* symbols) {
+  const size_t size = symbols->symbol_size;
+  if (size < DCAST_MIN_SYMBOL_BYTES || size > DCAST_MAX_SYMBOL_BYTES || encoded.empty())
+    return false;
+  const size_t k = (encoded.size() + size - 1) / size;
+  if (k >= DCAST_MAX_SYMBOLS) return false;
+  uint64_t given = 0;
+  uint64_t left = symbols->mask & ((uint64_t{1} << k) - 1);
+  for (; left != 0 && symbols->count > 0; left &= left - 1, --symbols->count) {
+    given |= left & -left;
+    symbols->bytes += encoded.substr(size * static_cast<size_t>(std::countr_zero(left)), size);
+  }
+  if (given == 0) return false;
+  symbols->mask = given;
+  symbols->count = 0;
+  return true;
 }
 
 }  // namespace dumpcast

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "store/block_symbols.h"
 #include "store/ids.h"
 
 namespace dumpcast {
@@ -31,6 +32,9 @@ class ReceiveStatusSource {
  public:
   virtual ~ReceiveStatusSource() = default;
   virtual std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey& dump) const = 0;
+  // Makes the answer of a request, from a block that is incomplete here. False, and nothing is
+  // changed, when there are none of those wanted.
+  virtual bool FindSymbols(const DumpKey& dump, BlockSymbols* symbols) const = 0;
   // Paths of the host heard lately.
   virtual uint32_t PathsHeard(const Id16& host_id) const = 0;
 };

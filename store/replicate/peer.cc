@@ -138,6 +138,24 @@ absl::Status Peer::FetchBlocks(
   return FromGrpcStatus(reader->Finish());
 }
 
+void FillSymbols(const BlockSymbols& from, v1::Symbols* to) {
+  to->set_block_class(from.key.block_class);
+  to->set_number(from.key.number);
+  to->set_digest(from.key.digest);
+  to->set_symbol_size(from.symbol_size);
+  to->set_mask(from.mask);
+  to->set_count(from.count);
+  to->set_data(from.bytes);
+}
+
+BlockSymbols SymbolsOf(const v1::Symbols& from) {
+  return {{static_cast<uint8_t>(from.block_class()), from.number(), from.digest()},
+          static_cast<uint16_t>(from.symbol_size()),
+          from.mask(),
+          from.count(),
+          from.data()};
+}
+
 absl::StatusOr<std::vector<BlockSymbols>> Peer::FetchSymbols(
     const DumpKey& dump, const std::vector<BlockSymbols>& wanted) const {
   RegisteredContext context(calls_, timeout_);
@@ -145,30 +163,24 @@ absl::StatusOr<std::vector<BlockSymbols>> Peer::FetchSymbols(
   SetDump(dump, &request);
   absl::flat_hash_map<BlockKey, const BlockSymbols*> asked;
   for (const BlockSymbols& one : wanted) {
-    v1::Symbols* symbols = request.add_symbols();
-    symbols->set_block_class(one.key.block_class);
-    symbols->set_number(one.key.number);
-    symbols->set_digest(one.key.digest);
-    symbols->set_symbol_size(one.symbol_size);
-    symbols->set_mask(one.mask);
+    FillSymbols(one, request.add_symbols());
     asked[one.key] = &one;
   }
   v1::FetchSymbolsResponse response;
   const grpc::Status s = stub_->FetchSymbols(context.get(), request, &response);
   if (!s.ok()) return FromGrpcStatus(s);
   std::vector<BlockSymbols> came;
-  for (v1::Symbols& symbols : *response.mutable_symbols()) {
-    const auto it = asked.find(
-        {static_cast<uint8_t>(symbols.block_class()), symbols.number(), symbols.digest()});
+  for (const v1::Symbols& symbols : response.symbols()) {
+    BlockSymbols one = SymbolsOf(symbols);
+    const auto it = asked.find(one.key);
     if (symbols.block_class() >= DCAST_CLASSES || it == asked.end() ||
-        symbols.symbol_size() != it->second->symbol_size || symbols.mask() != it->second->mask) {
+        symbols.symbol_size() != it->second->symbol_size || (one.mask & ~it->second->mask) != 0) {
       return absl::InvalidArgumentError(absl::StrCat("a peer sent symbols of block ",
                                                      symbols.block_class(), "/", symbols.number(),
                                                      " that were not asked for"));
     }
-    came.push_back(*it->second);
-    came.back().bytes = std::move(*symbols.mutable_data());
     asked.erase(it);
+    came.push_back(std::move(one));
   }
   return came;
 }

@@ -79,8 +79,8 @@ class Peer {
                            const std::function<bool(const BlockKey&, std::string encoded)>& visit,
                            bool* cut_short) const;
 
-  // Data symbols of blocks that the peer holds, each answer of one of `wanted`; the rest is left
-  // out. UNIMPLEMENTED from an older peer.
+  // Symbols that the peer has, some or all of each of `wanted`, which keys tell apart; the rest is
+  // left out. UNIMPLEMENTED from an older peer.
   absl::StatusOr<std::vector<BlockSymbols>> FetchSymbols(
       const DumpKey& dump, const std::vector<BlockSymbols>& wanted) const;
 
@@ -90,6 +90,11 @@ class Peer {
   CallRegistry* const calls_;
   const absl::Duration timeout_;
 };
+
+// Symbols as they are told to a peer, and as a peer tells them: block_class is 0..3 and symbol_size
+// at most DCAST_MAX_SYMBOL_BYTES.
+void FillSymbols(const BlockSymbols& from, v1::Symbols* to);
+BlockSymbols SymbolsOf(const v1::Symbols& from);
 
 }  // namespace dumpcast
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <utility>
 
@@ -532,12 +533,19 @@ absl::Status Replicator::FetchSymbols(const Peer& peer, const DumpKey& dump,
     return absl::OkStatus();
   }
   if (!came.ok()) return came.status();
-  absl::flat_hash_set<BlockKey> keys;
+  absl::flat_hash_map<BlockKey, uint64_t> given;
   for (BlockSymbols& one : *came) {
-    keys.insert(one.key);
+    given[one.key] = one.mask;
     result->symbols.push_back(std::move(one));
   }
-  std::erase_if(*left, [&keys](const BlockSymbols& one) { return keys.contains(one.key); });
+  // What it had too few of another peer may add to.
+  std::erase_if(*left, [&given](BlockSymbols& one) {
+    const auto it = given.find(one.key);
+    if (it == given.end()) return false;
+    one.mask &= ~it->second;
+    one.count -= std::min(one.count, static_cast<uint32_t>(std::popcount(it->second)));
+    return one.count == 0;
+  });
   return absl::OkStatus();
 }
 

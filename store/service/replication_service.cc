@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "store/block_symbols.h"
 #include "store/replicate/block_map.h"
+#include "store/replicate/peer.h"
 #include "store/service/grpc_status.h"
 
 namespace dumpcast {
@@ -222,17 +222,15 @@ grpc::Status ReplicationService::FetchSymbols(grpc::ServerContext*,
           absl::StrCat("symbols: wanted class 0 to 3 and at most ", DCAST_MAX_SYMBOL_BYTES,
                        " bytes, got class ", wanted.block_class(), " and ", wanted.symbol_size())};
     }
-    const absl::StatusOr<std::string> encoded = store_->GetBlock(
-        *dump, {static_cast<uint8_t>(wanted.block_class()), wanted.number(), wanted.digest()});
-    if (!encoded.ok()) continue;
-    std::optional<std::string> data =
-        CutSymbols(*encoded, static_cast<uint16_t>(wanted.symbol_size()), wanted.mask());
-    if (!data) continue;
-    bytes += data->size();
+    BlockSymbols symbols = SymbolsOf(wanted);
+    const absl::StatusOr<std::string> encoded = store_->GetBlock(*dump, symbols.key);
+    const bool found =
+        encoded.ok() ? CutSymbols(*encoded, &symbols)
+                     : receive_status_ != nullptr && receive_status_->FindSymbols(*dump, &symbols);
+    if (!found) continue;
+    bytes += symbols.bytes.size();
     if (bytes > kSymbolBytes) break;
-    v1::Symbols* symbols = response->add_symbols();
-    *symbols = wanted;
-    symbols->set_data(*std::move(data));
+    FillSymbols(symbols, response->add_symbols());
   }
   return grpc::Status::OK;
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "dumpcast/v1/replication.grpc.pb.h"
+#include "store/receive_status.h"
 #include "store/store.h"
 
 namespace dumpcast {
@@ -16,8 +17,10 @@ namespace dumpcast {
 // Thread safety: gRPC calls it from its own threads.
 class ReplicationService final : public v1::Replication::Service {
  public:
-  ReplicationService(Store* store, std::string relay_name)
-      : store_(store), relay_name_(std::move(relay_name)) {}
+  // receive_status: may be null; both outlive the service.
+  ReplicationService(Store* store, const ReceiveStatusSource* receive_status,
+                     std::string relay_name)
+      : store_(store), receive_status_(receive_status), relay_name_(std::move(relay_name)) {}
 
   grpc::Status GetInventory(grpc::ServerContext* context, const v1::GetInventoryRequest* request,
                             v1::GetInventoryResponse* response) override;
@@ -32,6 +35,7 @@ class ReplicationService final : public v1::Replication::Service {
 
  private:
   Store* const store_;
+  const ReceiveStatusSource* const receive_status_;
   const std::string relay_name_;
 };
 

@@ -67,7 +67,7 @@ class GrpcServer final : public ApiServer {
                   options_.now_unix_ns}),
         dumps_(&catalog_, options_.on_delete),
         hosts_(&catalog_),
-        replication_(options_.store, options_.relay_name) {}
+        replication_(options_.store, options_.receive_status, options_.relay_name) {}
 
   ~GrpcServer() override { Shutdown(0); }
 

@@ -30,6 +30,18 @@ def test_replies_dropped(cluster, image, relays, paths, loss):
         c.check_views(image)
 
 
+def test_parts_become_a_dump(cluster, image):
+    """One pass: of a good part of the blocks no relay has enough symbols, all of them together do."""
+    with cluster(relays=4) as c:
+        c.net.drop_replies(True)
+        c.net.set_loss(Loss(percent=12))
+        sender = c.send(image, "--blind-passes", 0, "--parity-blind", 10, paths=[0])
+        assert sender.wait() == 1, "no commit can have reached the host"
+        c.wait_state()
+        assert all(c.counters(r)["symbols_peer"] > 0 for r in range(4))
+        c.check_views(image)
+
+
 def test_way_back_comes_late(cluster, image):
     """Replies are dropped at first; once one arrives, NAKs drive the rest."""
     with cluster(relays=2) as c:

@@ -316,12 +316,13 @@ PeerResult FleetRelay::Collect(const PeerFetch& fetch) {
     if (stored == nullptr) continue;
     const absl::flat_hash_set<BlockKey> held(stored->blocks.begin(), stored->blocks.end());
     std::erase_if(symbols, [&](BlockSymbols& wanted) {
-      if (!held.contains(wanted.key)) return false;
-      wanted.bytes = CutSymbols(relays_->encode(host, {wanted.key.block_class, wanted.key.number}),
-                                wanted.symbol_size, wanted.mask)
-                         .value_or("");
-      result.symbols.push_back(std::move(wanted));
-      return true;
+      const bool found =
+          held.contains(wanted.key)
+              ? CutSymbols(relays_->encode(host, {wanted.key.block_class, wanted.key.number}),
+                           &wanted)
+              : peer.engine_->FindSymbols(fetch.dump, &wanted);
+      if (found) result.symbols.push_back(std::move(wanted));
+      return found;
     });
     for (const BlockKey& key : stored->blocks) {
       const FleetMemory::Name name{key.block_class, key.number};

@@ -303,6 +303,8 @@ class World {
                              static_cast<uint32_t>(encoded.size()));
       symbols.symbol_size = script_.Byte() < 200 ? DCAST_MIN_SYMBOL_BYTES : script_.Byte();
       symbols.mask = script_.Byte();
+      symbols.count = script_.Byte() % 8;
+      engine_.FindSymbols(Dump(), &symbols);
       symbols.bytes = encoded.substr(0, script_.Byte() * size_t{32});
       result.symbols.push_back(std::move(symbols));
     }

@@ -191,14 +191,11 @@ void SimRelay::StartFetch(const PeerFetch& fetch) {
       const SimRelay& peer = *peers_[(first + i) % peers_.size()];
       if (!peer.up()) continue;
       ++result.peers_asked;
-      for (const BlockSymbols& wanted : fetch.symbols) {
-        const auto it = peer.sink_.blocks().find(wanted.key);
-        if (it == peer.sink_.blocks().end() ||
-            !got.emplace(wanted.key.block_class, wanted.key.number).second)
-          continue;
-        result.symbols.push_back(wanted);
-        result.symbols.back().bytes =
-            CutSymbols(it->second.encoded, wanted.symbol_size, wanted.mask).value_or("");
+      for (BlockSymbols symbols : fetch.symbols) {
+        const auto it = peer.sink_.blocks().find(symbols.key);
+        if (it != peer.sink_.blocks().end() ? CutSymbols(it->second.encoded, &symbols)
+                                            : peer.engine_->FindSymbols(fetch.dump, &symbols))
+          result.symbols.push_back(std::move(symbols));
       }
       for (const BlockRun& run : fetch.runs) {
         const BlockKey from{run.block_class, run.first, 0};

@@ -168,6 +168,32 @@ TEST(Sim, NoWayBack) {
   });
 }
 
+// One pass with no way back: of most blocks no relay has enough symbols, all of them together do.
+TEST(Sim, WhatNoRelayHasWholeIsMadeOfParts) {
+  ForSeeds([](uint64_t seed) {
+    WorldOptions o = Varied(seed);
+    o.relays = 5;
+    o.host.paths = 1;
+    o.host.blind_passes = 0;
+    o.way_back = false;
+    o.replicate = false;
+    o.to_relay.loss = 0.3;
+    World world(o);
+    RunToCompleteEnd(world);
+    uint64_t from_peers = 0;
+    for (const auto& relay : world.relays)
+      from_peers += relay->engine().counters()[Counter::kSymbolsPeer];
+    EXPECT_GT(from_peers, 0u);
+    o.peers = false;
+    World alone(o);
+    alone.Arm();
+    alone.RunUntil([] { return false; }, kSecond);
+    alone.Panic();
+    alone.RunUntil([] { return false; }, 60 * kSecond);
+    EXPECT_FALSE(alone.AllComplete());
+  });
+}
+
 TEST(Sim, TwoSendersOfOneDump) {
   ForSeeds([](uint64_t seed) {
     WorldOptions o = Varied(seed);

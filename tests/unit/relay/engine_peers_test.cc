@@ -59,7 +59,7 @@ class EnginePeerSymbolsTest : public ::testing::Test {
   }
   BlockSymbols Answer() const {
     BlockSymbols answer = d_.fetches[0].symbols.at(0);
-    answer.bytes = CutSymbols(block_, answer.symbol_size, answer.mask).value();
+    EXPECT_TRUE(CutSymbols(block_, &answer));
     return answer;
   }
   void Fetched(const BlockSymbols& symbols) {
@@ -75,12 +75,13 @@ class EnginePeerSymbolsTest : public ::testing::Test {
   unsigned k_ = 0;
 };
 
-TEST_F(EnginePeerSymbolsTest, OfABlockThatLacksFewOnlyTheseAreFetched) {
+TEST_F(EnginePeerSymbolsTest, OfABlockThatHasSomeOnlyTheOthersAreFetched) {
   ASSERT_GE(k_, 4u);
   Lack(0b1001);
   EXPECT_TRUE(d_.fetches[0].runs.empty());
   ASSERT_EQ(d_.fetches[0].symbols.size(), 1u);
-  EXPECT_EQ(d_.fetches[0].symbols[0].mask, 0b1001u);
+  EXPECT_EQ(d_.fetches[0].symbols[0].count, 2u);
+  EXPECT_EQ(Answer().mask, 0b1001u);
   Fetched(Answer());
   EXPECT_EQ(d_.Count(Counter::kSymbolsPeer), 2u);
   EXPECT_EQ(d_.Count(Counter::kBlocks), 2u + 1u) << "META, PRESENCE and it";
@@ -107,7 +108,7 @@ TEST_F(EnginePeerSymbolsTest, SymbolsThatAreNotOfTheBlockChangeNothing) {
   bad.symbol_size += 8;
   Fetched(bad);
   bad = good;
-  bad.mask = uint64_t{1} << k_;
+  bad.bytes.resize(100);
   Fetched(bad);
   bad = good;
   bad.key.block_class = 200;
@@ -127,10 +128,31 @@ TEST_F(EnginePeerSymbolsTest, AWrongSymbolCostsTheBlockAndItIsAskedForAgain) {
   EXPECT_GT(d_.fetches.size() + d_.Replies(DCAST_NAK), 1u);
 }
 
-TEST_F(EnginePeerSymbolsTest, OfABlockThatLacksManyTheWholeIsFetched) {
-  Lack(((uint64_t{1} << k_) - 1) & ~uint64_t{1});
-  EXPECT_TRUE(d_.fetches[0].symbols.empty());
-  EXPECT_EQ(d_.fetches[0].runs, (std::vector<BlockRun>{{1, 0, 1}}));
+TEST_F(EnginePeerSymbolsTest, WhatTwoRelaysHavePartsOfBecomesWhole) {
+  EngineDouble other(WithPeers());
+  other.Receive(other.sender.Class0(1));
+  other.Receive(other.sender.Symbol(1, 0, block_, 1));
+  other.Receive(other.sender.Symbol(1, 0, block_, k_));  // parity
+  Lack(0b110);
+  BlockSymbols symbols = d_.fetches[0].symbols.at(0);
+  ASSERT_TRUE(other.engine.FindSymbols(SenderDouble::Dump(), &symbols));
+  EXPECT_EQ(symbols.mask, 0b10 | uint64_t{1} << k_);
+  EXPECT_EQ(symbols.bytes.size(), 2u * SenderDouble::kSymbolSize);
+  Fetched(symbols);
+  d_.Run(kSecond);
+  EXPECT_TRUE(d_.View().complete);
+  // No more than suffice, and none of another encoding or size.
+  BlockSymbols one = d_.fetches[0].symbols[0];
+  one.count = 1;
+  EXPECT_TRUE(other.engine.FindSymbols(SenderDouble::Dump(), &one));
+  EXPECT_EQ(one.mask, 0b10u);
+  BlockSymbols bad = d_.fetches[0].symbols[0];
+  bad.key.digest ^= 1;
+  EXPECT_FALSE(other.engine.FindSymbols(SenderDouble::Dump(), &bad));
+  bad = d_.fetches[0].symbols[0];
+  bad.symbol_size += 8;
+  EXPECT_FALSE(other.engine.FindSymbols(SenderDouble::Dump(), &bad));
+  EXPECT_FALSE(other.engine.FindSymbols({}, &one));
 }
 
 TEST_F(EnginePeerSymbolsTest, PeersThatDidNotHaveThemAreAskedForTheWhole) {

@@ -4,6 +4,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <bit>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -30,6 +32,20 @@ using testing::TempDir;
 
 constexpr int64_t kNow = 1'700'000'100'000'000'000;
 
+// A block that is incomplete, of which these symbols are there.
+class Incomplete final : public ReceiveStatusSource {
+ public:
+  std::optional<ReceiveStatus> GetReceiveStatus(const DumpKey&) const override { return {}; }
+  uint32_t PathsHeard(const Id16&) const override { return 0; }
+  bool FindSymbols(const DumpKey&, BlockSymbols* wanted) const override {
+    wanted->mask &= symbols;
+    wanted->bytes.assign(static_cast<size_t>(std::popcount(wanted->mask)), 's');
+    wanted->count = 0;
+    return wanted->mask != 0;
+  }
+  std::atomic<uint64_t> symbols = 0;
+};
+
 // One relay: a store, its server, and a replicator that knows every other's address.
 class Node {
  public:
@@ -46,6 +62,7 @@ class Node {
   void StartServing() {
     ServerOptions options;
     options.store = store_.get();
+    options.receive_status = &incomplete_;
     options.relay_name = "node";
     options.listen = {address_.empty() ? "127.0.0.1:0" : address_};
     server_ = *StartServer(options);
@@ -124,11 +141,13 @@ class Node {
     return flipped;
   }
   Store* store() { return store_.get(); }
+  Incomplete& incomplete() { return incomplete_; }
   const std::string& address() const { return address_; }
 
  private:
   std::vector<std::string>* const addresses_;
   TempDir dir_;
+  Incomplete incomplete_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<ApiServer> server_;
   std::unique_ptr<Replicator> replicator_;
@@ -402,7 +421,7 @@ TEST_F(ReplicateTest, SymbolsComeFromWhoHasTheirEncodingDurableOrNot) {
   std::map<BlockKey, std::string> encodings;
   for (const StoredBlock& block : OtherEncodings()) {
     if (block.encoded.size() <= kSymbolSize) continue;
-    wanted.push_back({block.key, kSymbolSize, wanted.size() % 2 == 0 ? 0b10u : 0b11u, {}});
+    wanted.push_back({block.key, kSymbolSize, ~uint64_t{0}, wanted.size() % 2 == 0 ? 2u : 1u, {}});
     encodings[block.key] = block.encoded;
     Node& node = wanted.size() % 3 == 0 ? a : b;
     ASSERT_TRUE(node.store()->PutBlock(dump_, block.key, block.encoded).ok());
@@ -428,7 +447,7 @@ TEST_F(ReplicateTest, SymbolsComeFromWhoHasTheirEncodingDurableOrNot) {
     const std::string_view encoded = encodings.at(symbols.key);
     const std::string first(encoded.substr(0, kSymbolSize));
     const std::string second(encoded.substr(kSymbolSize, kSymbolSize));
-    EXPECT_EQ(symbols.bytes, symbols.mask == 0b10 ? second : first + second);
+    EXPECT_EQ(symbols.bytes, symbols.mask == 0b01 ? first : first + second);
   }
   // Of another encoding, cut otherwise, or beyond its end: left out.
   BlockSymbols other = wanted[0], uncut = wanted[0], beyond = wanted[0];
@@ -436,6 +455,20 @@ TEST_F(ReplicateTest, SymbolsComeFromWhoHasTheirEncodingDurableOrNot) {
   uncut.symbol_size = 8;
   beyond.mask = uint64_t{1} << 62;
   EXPECT_TRUE(fetch({other, uncut, beyond}).symbols.empty());
+  // What one peer has too few of another adds to, though neither has the block.
+  const BlockKey nowhere{2, 12345, 77};
+  a.incomplete().symbols = 0b001;
+  b.incomplete().symbols = 0b110;
+  std::string all;
+  uint64_t mask = 0;
+  for (const BlockSymbols& symbols : fetch({{nowhere, kSymbolSize, 0b111, 3, {}}}).symbols) {
+    EXPECT_EQ(symbols.key, nowhere);
+    EXPECT_EQ(symbols.mask & mask, 0u);
+    mask |= symbols.mask;
+    all += symbols.bytes;
+  }
+  EXPECT_EQ(mask, 0b111u);
+  EXPECT_EQ(all.size(), 3u) << "a byte for each";
 }
 
 TEST_F(ReplicateTest, StoppingAnswersEveryWaitingFetch) {

@@ -31,6 +31,7 @@ class FakeReceiver final : public ReceiveStatusSource, public HolderSource {
     return it->second;
   }
   uint32_t PathsHeard(const Id16&) const override { return 2; }
+  bool FindSymbols(const DumpKey&, BlockSymbols*) const override { return false; }
   std::vector<HolderInfo> Holders(const DumpKey&) const override {
     return {{0x1234, "peer", 7, true, kNow}};
   }
