@@ -31,6 +31,16 @@ enum dcast_path_mode { DCAST_MIRROR = 0, DCAST_STRIPE = 1 };
  * window_classes(), read_page(), compress(), encrypt() and clock_ns() are called on several
  * processors at once.
  */
+/* A block that is encoded, and what its digest is. */
+struct dcast_encoding {
+	const __u8 *data;
+	__u64 number;
+	__u64 digest;
+	__u32 len;
+	__u8 block_class;
+};
+#define DCAST_MAX_ENCODINGS 4 /* of one call of digests() */
+
 struct dcast_rim {
 	void *ctx;
 	/*
@@ -83,6 +93,11 @@ struct dcast_rim {
 	__u64 (*clock_ns)(void *ctx);
 	/* Not 0: the rim itself writes the MACs (dcast_packet_mac()) of what tx_put() gives it. */
 	int writes_macs;
+	/*
+	 * Digests (dcast_block_digest() under secrets->wire) of up to DCAST_MAX_ENCODINGS at once, for
+	 * whoever encodes. May be NULL: the engine computes each where it encodes.
+	 */
+	void (*digests)(void *ctx, struct dcast_encoding *encodings, unsigned int n);
 };
 
 /*

@@ -174,7 +174,34 @@ void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, stru
 	slot->m = 0;
 	slot->flags = s->dump_flags;
 	slot->lane = (__u8)dcast_block_lane(slot->block_class, slot->number, s->config.lanes);
-	slot->digest = dcast_block_digest(&s->config.secrets->wire, slot->block_class, slot->number,
-					  slot->data, len);
+	if (!s->rim.digests)
+		slot->digest = dcast_block_digest(&s->config.secrets->wire, slot->block_class,
+						  slot->number, slot->data, len);
 	slot->encode_ns = s->rim.clock_ns ? s->rim.clock_ns(s->rim.ctx) - began : 0;
+}
+
+/* Context: any; must not allocate. */
+void dcast_digest_blocks(const struct dcast_sender *s, struct dcast_slot *const *slots,
+			 unsigned int n)
+{
+	struct dcast_encoding encodings[DCAST_MAX_ENCODINGS];
+	unsigned int i, used = 0;
+
+	if (!s->rim.digests)
+		return;
+	for (i = 0; i < n; i++) {
+		const struct dcast_slot *slot = slots[i];
+
+		if (slot->empty)
+			continue;
+		encodings[used].data = slot->data;
+		encodings[used].number = slot->number;
+		encodings[used].len = slot->len;
+		encodings[used++].block_class = slot->block_class;
+	}
+	if (used)
+		s->rim.digests(s->rim.ctx, encodings, used);
+	for (i = 0, used = 0; i < n; i++)
+		if (!slots[i]->empty)
+			slots[i]->digest = encodings[used++].digest;
 }

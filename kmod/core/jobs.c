@@ -79,25 +79,30 @@ void dcast_job_make(struct dcast_sender *s, struct dcast_slot *slot, unsigned in
 {
 	dcast_job_name(s, slot, block_class, number, named, again);
 	dcast_encode_block(s, 0, slot, bits);
+	dcast_digest_blocks(s, &slot, 1);
 	dcast_job_count(s, slot);
 }
 
 /* Context: any, also panic with interrupts off; must not allocate. */
 static int dcast_job_serve(struct dcast_sender *s, unsigned int encoder)
 {
-	unsigned int i;
+	const unsigned int most = s->rim.digests ? DCAST_MAX_ENCODINGS : 1;
+	struct dcast_slot *taken[DCAST_MAX_ENCODINGS] = { NULL };
+	unsigned int i, n = 0;
 
-	for (i = 0; i < s->nr_slots; i++) {
+	for (i = 0; i < s->nr_slots && n < most; i++) {
 		struct dcast_slot *slot = &s->slots[i];
 
 		if (dcast_slot_state(slot) == DCAST_SLOT_ASKED &&
 		    dcast_slot_take(slot, DCAST_SLOT_TAKEN)) {
 			dcast_encode_block(s, encoder, slot, NULL);
-			dcast_slot_turn(slot, DCAST_SLOT_MADE);
-			return 1;
+			taken[n++] = slot;
 		}
 	}
-	return 0;
+	dcast_digest_blocks(s, taken, n);
+	for (i = 0; i < n; i++)
+		dcast_slot_turn(taken[i], DCAST_SLOT_MADE);
+	return n != 0;
 }
 
 /* Context: any, also panic with interrupts off; must not allocate. */

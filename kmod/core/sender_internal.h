@@ -304,10 +304,13 @@ int dcast_walk_over(const struct dcast_sender *s);
 /* ---- encode.c ---- */
 /*
  * The block that slot names, into slot. bits: for PRESENCE chunks. Changes nothing but the slot and
- * the encoder's scratch.
+ * the encoder's scratch. Its digest is still to come when the rim computes digests.
  */
 void dcast_encode_block(const struct dcast_sender *s, unsigned int encoder, struct dcast_slot *slot,
 			const struct dcast_presence *bits);
+/* Digests of n blocks, at most DCAST_MAX_ENCODINGS, that were encoded, when the rim computes digests. */
+void dcast_digest_blocks(const struct dcast_sender *s, struct dcast_slot *const *slots,
+			 unsigned int n);
 __u64 dcast_stream_chunks(const struct dcast_sender *s, unsigned int stream);
 
 /* ---- jobs.c ---- */

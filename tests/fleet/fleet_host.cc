@@ -134,7 +134,8 @@ void FleetHost::Arm() {
                          FleetRim::PathUp,
                          FleetRim::UnixNs,
                          nullptr,
-                         /*writes_macs=*/0};
+                         /*writes_macs=*/0,
+                         /*digests=*/nullptr};
   const char* why = nullptr;
   if (dcast_sender_init(&sender_, &config, &rim, senders_->scratch, &why) != 0) {
     std::fprintf(stderr, "fleet: the sender refuses its configuration: %s\n", why);

@@ -132,7 +132,8 @@ void SimHost::Arm() {
                          SimRim::PathUp,
                          SimRim::UnixNs,
                          nullptr,
-                         /*writes_macs=*/0};
+                         /*writes_macs=*/0,
+                         /*digests=*/nullptr};
   const size_t scratch_bytes = dcast_sender_scratch_bytes(&config);
   size_t room = scratch_bytes + 64;
   scratch_.resize(room);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include "kmod/core/send/compress.h"
 #include "kmod/core/signature.h"
 #include "protos/keys/end_to_end.h"
+#include "protos/keys/siphash.h"
 
 namespace dumpcast {
 namespace {
@@ -86,6 +88,17 @@ struct Replay::Rim {
     EncryptInPlace(Self(ctx).options_.secrets.end_to_end.cipher, static_cast<uint8_t*>(data), len,
                    *ad, nonce);
   }
+  static void Digests(void* ctx, dcast_encoding* encodings, unsigned n) {
+    std::array<Encoding, DCAST_MAX_ENCODINGS> all;
+    std::array<uint64_t, DCAST_MAX_ENCODINGS> digests;
+    for (unsigned i = 0; i < n; ++i)
+      all[i] = {&Self(ctx).options_.secrets.wire,
+                encodings[i].block_class,
+                encodings[i].number,
+                {reinterpret_cast<const char*>(encodings[i].data), encodings[i].len}};
+    BlockDigests({all.data(), n}, digests.data());
+    for (unsigned i = 0; i < n; ++i) encodings[i].digest = digests[i];
+  }
   static void* TxGet(void* ctx, unsigned path) { return (*Self(ctx).paths_)[path]->Get(); }
   static void TxPut(void* ctx, unsigned path, void*, __u32 len, unsigned lane) {
     (*Self(ctx).paths_)[path]->Put(len, lane);
@@ -106,10 +119,10 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(
   config.paths = static_cast<__u8>(paths->size());
   config.memory_bytes = source->memory_bytes();
   config.secrets = &replay->options_.secrets;
-  const dcast_rim rim = {replay.get(),     Rim::WindowClasses, nullptr,      Rim::ReadPage,
-                         Rim::ReadStream,  Rim::Compress,      Rim::Encrypt, Rim::TxGet,
-                         Rim::TxPut,       Rim::PathUp,        Rim::UnixNs,  Rim::ClockNs,
-                         /*writes_macs=*/1};
+  const dcast_rim rim = {replay.get(),      Rim::WindowClasses, nullptr,      Rim::ReadPage,
+                         Rim::ReadStream,   Rim::Compress,      Rim::Encrypt, Rim::TxGet,
+                         Rim::TxPut,        Rim::PathUp,        Rim::UnixNs,  Rim::ClockNs,
+                         /*writes_macs=*/1, Rim::Digests};
   for (auto& path : *paths) path->WriteMacs(&replay->options_.secrets.wire);
   replay->sender_ = std::make_unique<dcast_sender>();
   replay->scratch_ =

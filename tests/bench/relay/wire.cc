@@ -51,7 +51,7 @@ constexpr size_t kGroBytes = 65536;
 constexpr int kSocketBytes = 64 << 20;
 constexpr int kIdleMs = 2000;
 // As relays do: to be woken for each packet costs more than the packet.
-constexpr auto kGather = std::chrono::milliseconds(1);
+constexpr auto kGather = std::chrono::milliseconds(3);
 constexpr size_t kChunkBytes = 4 << 20;  // of one direct write
 
 [[noreturn]] void Fail(const std::string& what) {

@@ -114,7 +114,8 @@ FakeHost::FakeHost(const std::vector<std::pair<uint64_t, uint64_t>>& ram, uint32
          FakeRim::PathUp,
          FakeRim::UnixNs,
          nullptr,
-         /*writes_macs=*/0};
+         /*writes_macs=*/0,
+         /*digests=*/nullptr};
 }
 
 dcast_config FakeHost::DefaultConfig() {
