@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from typing import Callable, Sequence
 
@@ -53,9 +55,11 @@ class Cell:
         return f"{self.receivers} receivers, {self.loss} loss, {'1 Gbit/s' if self.capped else 'uncapped'}"
 
 
-# Rules of nftables, and how much they lose. A burst: 30 packets in a row of each 3000.
-LOSSES = {"no": ([], 0.0), "1 %": (["numgen random mod 10000 < 100"], 0.01), "5 %": (["numgen random mod 10000 < 500"], 0.05),
-          "bursts of 30, 1 %": (["numgen inc mod 3000 < 30"], 0.01)}
+# What a receiver's port loses, as nftables has it. A burst lasts a time, whatever is sent in it: all protocols are in
+# a set for these milliseconds.
+BURST_MS, BURST_EVERY_MS = 4, 400
+LOSSES = {"no": "", "1 %": "numgen random mod 10000 < 100", "5 %": "numgen random mod 10000 < 500",
+          f"bursts of {BURST_MS} ms, 1 %": "meta protocol @burst"}
 
 
 @dataclasses.dataclass
@@ -70,6 +74,8 @@ class Bench:
         self.cell, self.image, self.folder = cell, image, folder
         self.net = HostNet(1, cell.receivers, MTU)
         self.bytes = image.stat().st_size
+        self.bursts: threading.Thread | None = None
+        self.quiet = threading.Event()
 
     def __enter__(self) -> "Bench":
         self.net.__enter__()
@@ -82,20 +88,45 @@ class Bench:
             self.net.spare_client()
             if self.cell.capped:
                 self.net.run_in(self.net.host_ns, ["tc", "qdisc", "add", "dev", "leg0", "root", "tbf", *CAP])
-            for receiver in range(self.cell.receivers):
-                for rule in LOSSES[self.cell.loss][0]:
-                    # Whatever protocol it is of; in the switch, where they are single packets.
-                    self.net.run_in(self.net.switch, [
-                        "nft", f"table netdev bench{receiver} {{\n chain out {{\n  type filter hook egress device "
-                        f"\"{self.net.relay_port(receiver)}\" priority 0;\n"
-                        f"  meta l4proto {{ tcp, udp }} {rule} counter drop\n }}\n}}"])
+            rule = LOSSES[self.cell.loss]
+            for receiver in range(self.cell.receivers) if rule else ():
+                # Whatever protocol it is of; in the switch, where they are single packets.
+                self.net.run_in(self.net.switch, [
+                    "nft", f"table netdev bench{receiver} {{\n set burst {{\n  type ether_type;\n  flags timeout;\n }}\n"
+                    f" chain out {{\n  type filter hook egress device \"{self.net.relay_port(receiver)}\" priority 0;\n"
+                    f"  meta l4proto {{ tcp, udp }} {rule} counter drop\n }}\n}}"])
+            if "@burst" in rule:
+                self._start_bursts()
         except BaseException:
+            self._end_bursts()
             self.net.remove()
             raise
         return self
 
     def __exit__(self, *_exc) -> None:
+        self._end_bursts()
         self.net.remove()
+
+    def _start_bursts(self) -> None:
+        """Of one receiver after another, until _end_bursts()."""
+        nft = self.net.spawn_in(self.net.switch, ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+        def run() -> None:
+            for receiver in itertools.cycle(range(self.cell.receivers)):
+                if self.quiet.wait(BURST_EVERY_MS / 1000 / self.cell.receivers):
+                    break
+                nft.stdin.write(f"add element netdev bench{receiver} burst {{ ip timeout {BURST_MS}ms }}\n")
+                nft.stdin.flush()
+            nft.stdin.close()
+            nft.wait()
+
+        self.bursts = threading.Thread(target=run)
+        self.bursts.start()
+
+    def _end_bursts(self) -> None:
+        self.quiet.set()
+        if self.bursts:
+            self.bursts.join()
 
     # Each way: the seconds from its start until all receivers have it on disk.
 
