@@ -59,6 +59,7 @@ const dcast_rim kRim = {
     nullptr,
     nullptr,
     0,
+    nullptr,
 };
 
 }  // namespace
