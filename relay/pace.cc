@@ -32,7 +32,7 @@ void Pace::NoteReceived(TimeNs now, uint64_t bytes) {
 }
 
 bool Pace::Losing(TimeNs now, uint64_t lacking) {
-  const double lost = static_cast<double>(std::max<int64_t>(std::exchange(lost_, 0), 0));
+  const double lost = std::max(std::exchange(lost_, 0), 0.0);
   const double came = static_cast<double>(std::exchange(came_, 0));
   loss_ = lost > 0 ? lost / (lost + came) : 0;
   const bool lossy = loss_ > kLossy && lacking > std::exchange(lacking_, lacking);

@@ -21,7 +21,7 @@ class Pace {
   // A packet of a sender, after so many that have not come; negative when it is one of those.
   void NoteInSequence(int64_t lost) {
     ++came_;
-    lost_ += lost;
+    lost_ += static_cast<double>(lost);
   }
 
   // Looks at the last period; true when the limit has changed, or is to be told again.
@@ -48,7 +48,7 @@ class Pace {
   double limit_ = 0;       // bytes per second, 0: none
   double top_ = 0;         // rate at which the limit was set
   uint64_t came_ = 0;      // since last_ns_
-  int64_t lost_ = 0;
+  double lost_ = 0;  // a sender may leave out any number
   double loss_ = 0;  // of the last period, 0..1
   bool lossy_ = false;
   uint64_t lacking_ = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 
 #include "gtest/gtest.h"
 
@@ -50,6 +51,16 @@ class PaceTest : public testing::Test {
 TEST_F(PaceTest, NothingHurtsMeansNoLimit) {
   for (int i = 0; i < 20; ++i) Period(100 << 20, 100 << 20);
   EXPECT_EQ(pace_.KibPerSecond(1), 0u);
+}
+
+TEST_F(PaceTest, NumbersLeftOutByTheBillionStillMakeALimit) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  for (uint64_t lacking = 1; lacking < 10; ++lacking) {
+    pace_.NoteReceived(now_, 20 << 20);
+    for (int i = 0; i < 3; ++i) pace_.NoteInSequence(kMost);
+    pace_.Update(now_ += kPeriod, 0, lacking);
+  }
+  EXPECT_GT(pace_.KibPerSecond(1), 0u);
 }
 
 TEST_F(PaceTest, SocketDropsLimitBelowWhatCame) {
