@@ -48,8 +48,8 @@ class Pace {
   double limit_ = 0;       // bytes per second, 0: none
   double top_ = 0;         // rate at which the limit was set
   uint64_t came_ = 0;      // since last_ns_
-  double lost_ = 0;  // a sender may leave out any number
-  double loss_ = 0;  // of the last period, 0..1
+  double lost_ = 0;        // a sender may leave out any number
+  double loss_ = 0;        // of the last period, 0..1
   bool lossy_ = false;
   uint64_t lacking_ = 0;
   TimeNs network_ns_ = 0;    // when the network's limit was set, 0: it has none
