@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import time
 
 def main() -> int:
     target, argv = sys.argv[1], sys.argv[2:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the program with it
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None and not os.path.exists(f"{target}.done"):
