@@ -57,7 +57,7 @@ class Repair {
     Stage stage = Stage::kPeers;
     uint8_t tries = 0;
     uint8_t postponed = 0;
-    bool whole = true;  // not symbols of it were asked of peers last
+    bool whole = true;  // what peers were asked for last; true: all of it, or nothing yet
     TimeNs next_ns = 0;
     uint64_t round = 0;
   };

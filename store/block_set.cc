@@ -15,6 +15,16 @@ constexpr uint64_t kMaxStreamChunks = 1ull << 18;
 
 }  // namespace
 
+std::array<NumberSet, DCAST_CLASSES> NumbersOf(const std::vector<BlockRun>& runs) {
+  std::array<NumberSet, DCAST_CLASSES> numbers;
+  for (const BlockRun& run : runs) {
+    if (run.block_class < DCAST_CLASSES) {
+      numbers[run.block_class].AddRange(run.first, run.count);
+    }
+  }
+  return numbers;
+}
+
 void BlockSet::Add(const BlockKey& key, uint64_t encoded_bytes) {
   const uint64_t mix = MixBlockKey(key);
   numbers_[key.block_class].Add(key.number);

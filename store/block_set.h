@@ -25,6 +25,9 @@ struct BlockRun {
   bool operator==(const BlockRun&) const = default;
 };
 
+// The numbers of runs, by class. Runs of a class that does not exist are left out.
+std::array<NumberSet, DCAST_CLASSES> NumbersOf(const std::vector<BlockRun>& runs);
+
 // A set of keys of one dump: numbers exactly, digests by sums (see MixBlockKey()).
 //
 // Thread safety: as a standard container.

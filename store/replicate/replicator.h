@@ -116,6 +116,8 @@ class Replicator final : public HolderSource {
   ReplicatorStats stats() const;
 
  private:
+  static constexpr size_t kRunsPerRequest = 4096;
+
   struct Fetch {
     DumpKey dump;
     uint32_t key_epoch = 0;
