@@ -110,7 +110,7 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
     fresh.k = hdr.k;
     fresh.birth = ++budget_->births_;
     fresh.bytes = bytes;
-    fresh.data.assign(data_bytes, '\0');
+    fresh.data.reserve(data_bytes);
     encodings_.push_back(std::move(fresh));
     encoding = std::prev(encodings_.end());
     used_ += bytes;
@@ -135,8 +135,15 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
   encoding->last_ns = now;
   ++budget_->waiting_symbols_;
   if (is_data) {
-    std::memcpy(encoding->data.data() + size_t{hdr.index} * symbol_size, payload.data(),
-                payload.size());
+    // They mostly come in order, and are then written once.
+    std::string& data = encoding->data;
+    const size_t at = size_t{hdr.index} * symbol_size;
+    if (data.size() < at) data.resize(at);
+    if (data.size() == at) {
+      data.append(payload);
+    } else {
+      std::memcpy(data.data() + at, payload.data(), payload.size());
+    }
   } else {
     encoding->parity.push_back({hdr.index, std::string(payload)});
   }
@@ -146,6 +153,7 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
 
 Assembler::Block Assembler::Finish(Encodings::iterator encoding, const dcast_keys& keys) {
   Encoding& e = *encoding;
+  e.data.resize(size_t{e.k} * e.symbol_size);
   Block block{e.key,
               std::move(e.data),
               {e.encoded_len, e.symbol_size, e.k, e.have, std::move(e.parity), keys}};

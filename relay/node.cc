@@ -152,6 +152,7 @@ absl::Status Node::Init() {
     metrics_ = *std::move(metrics);
   }
   writer_thread_ = std::thread([this] { WriterLoop(); });
+  flusher_thread_ = std::thread([this] { FlusherLoop(); });
   timer_thread_ = std::thread([this] { TimerLoop(); });
   for (size_t i = 0; i < udp_->receivers(); ++i)
     receive_threads_.emplace_back([this, i] { ReceiveLoop(i); });
@@ -402,6 +403,13 @@ void Node::LogStoreError(StoreOp::Kind kind, const absl::Status& status) {
 }
 
 void Node::WriterLoop() {
+  std::vector<std::pair<uint64_t, absl::Status>> done;
+  const auto report = [&] {
+    WithEngine([&](Engine& engine, TimeNs now) {
+      for (const auto& [id, status] : done) engine.StoreDone(now, id, status);
+    });
+    done.clear();
+  };
   while (true) {
     std::vector<StoreOp> batch;
     {
@@ -419,19 +427,47 @@ void Node::WriterLoop() {
                 std::back_inserter(batch));
       ops_.erase(ops_.begin(), ops_.begin() + static_cast<ptrdiff_t>(count));
     }
-    std::vector<absl::Status> done;
     for (std::span<StoreOp> rest = batch; !rest.empty();) {
       const auto some = rest.first(std::min(kOpsDecoded, rest.size()));
-      for (absl::Status& status : DecodeOps(some)) {
-        const StoreOp& op = batch[done.size()];
-        done.push_back(status.ok() ? writer_->Do(op) : std::move(status));
-        LogStoreError(op.kind, done.back());
+      std::vector<absl::Status> decoded = DecodeOps(some);
+      for (size_t i = 0; i < some.size(); ++i) {
+        const uint64_t id = some[i].id;
+        const StoreOp::Kind kind = some[i].kind;
+        if (kind == StoreOp::Kind::kFlush) {
+          // It says that all before it are durable: what became of those has to be known by then.
+          report();
+          BeginFlush(id);
+          continue;
+        }
+        done.emplace_back(id, decoded[i].ok() ? writer_->Do(std::move(some[i])) : decoded[i]);
+        LogStoreError(kind, done.back().second);
       }
       rest = rest.subspan(some.size());
     }
-    WithEngine([&](Engine& engine, TimeNs now) {
-      for (size_t i = 0; i < batch.size(); ++i) engine.StoreDone(now, batch[i].id, done[i]);
-    });
+    report();
+  }
+}
+
+void Node::BeginFlush(uint64_t id) {
+  std::unique_lock<std::mutex> lock(flush_mu_);
+  flush_cv_.wait(lock, [this] { return flush_id_ == 0; });
+  flush_id_ = id;
+  flush_cv_.notify_all();
+}
+
+void Node::FlusherLoop() {
+  std::unique_lock<std::mutex> lock(flush_mu_);
+  while (true) {
+    flush_cv_.wait(lock, [this] { return flusher_ends_ || flush_id_ != 0; });
+    if (flush_id_ == 0) return;
+    const uint64_t id = flush_id_;
+    lock.unlock();
+    const absl::Status status = store_->Flush();
+    LogStoreError(StoreOp::Kind::kFlush, status);
+    WithEngine([&](Engine& engine, TimeNs now) { engine.StoreDone(now, id, status); });
+    lock.lock();
+    flush_id_ = 0;
+    flush_cv_.notify_all();
   }
 }
 
@@ -456,6 +492,12 @@ absl::Status Node::Stop() {
     ops_cv_.notify_one();
   }
   if (writer_thread_.joinable()) writer_thread_.join();
+  {
+    const std::lock_guard<std::mutex> lock(flush_mu_);
+    flusher_ends_ = true;
+    flush_cv_.notify_all();
+  }
+  if (flusher_thread_.joinable()) flusher_thread_.join();
   if (server_) server_->Shutdown(1000);
   return store_ ? store_->Flush() : absl::OkStatus();
 }

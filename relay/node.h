@@ -11,7 +11,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
+#include <array>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -71,6 +71,9 @@ class Node final : public ReceiveStatusSource {
   void ReceiveLoop(size_t receiver);
   void TimerLoop();
   void WriterLoop();
+  // Flushes beside the puts that follow them; one at a time, each reported under its op's id.
+  void FlusherLoop();
+  void BeginFlush(uint64_t id);
   // Health: whether dumps can be received at all, and why not.
   void CheckHealth();
   void LogStoreError(StoreOp::Kind kind, const absl::Status& status);
@@ -101,15 +104,21 @@ class Node final : public ReceiveStatusSource {
   std::deque<StoreOp> ops_;  // under ops_mu_
   bool writer_ends_ = false;
 
+  std::mutex flush_mu_;
+  std::condition_variable flush_cv_;
+  uint64_t flush_id_ = 0;  // under flush_mu_; 0: none is under way
+  bool flusher_ends_ = false;
+
   std::mutex timer_mu_;
   std::condition_variable timer_cv_;
   TimeNs timer_wake_ns_ = 0;  // under timer_mu_
   bool timer_ends_ = false;
 
   std::vector<std::thread> receive_threads_;
-  std::thread timer_thread_, writer_thread_;
-  std::map<size_t, TimeNs> store_error_told_ns_;  // by kind of work; the writer's
-  std::string unhealthy_;                         // why; the timer's
+  std::thread timer_thread_, writer_thread_, flusher_thread_;
+  // By kind of work: flushes the flusher's, others the writer's.
+  std::array<TimeNs, StoreOp::kKinds> store_error_told_ns_{};
+  std::string unhealthy_;  // why; the timer's
   bool stopped_ = false;
 };
 

@@ -57,7 +57,8 @@ struct Gathered {
   dcast_keys keys{};
 };
 
-// Work for the store, to be done in the order given and reported by Engine::StoreDone().
+// Work for the store, to be begun in the order given and reported by Engine::StoreDone(). What
+// follows a flush need not wait for its end.
 struct StoreOp {
   enum class Kind {
     kOpenDump,  // make the dump's record, or clear its seal; durable before the next op
@@ -68,6 +69,7 @@ struct StoreOp {
     kHost,   // write the host's record
     kProbe,  // nothing: OK when the store takes blocks
   };
+  static constexpr size_t kKinds = 7;
   Kind kind = Kind::kPut;
   uint64_t id = 0;  // rises by 1
   DumpKey dump;

@@ -64,9 +64,12 @@ std::vector<StoreOp> StoreQueue::Take(TimeNs now) {
 
 std::optional<StoreQueue::Done> StoreQueue::Report(TimeNs now, uint64_t id,
                                                    const absl::Status& status) {
-  if (taken_.empty() || taken_.front().id != id) return std::nullopt;
-  Done done = taken_.front();
-  taken_.pop_front();
+  const auto it = std::find_if(taken_.begin(), taken_.end(), [id](const Done& done) {
+    return done.id == id || done.kind != StoreOp::Kind::kFlush;
+  });
+  if (it == taken_.end() || it->id != id) return std::nullopt;
+  Done done = *it;
+  taken_.erase(it);
   pending_bytes_ -= done.bytes;
   if (done.kind == StoreOp::Kind::kFlush) {
     if (status.ok()) {

@@ -45,7 +45,8 @@ class StoreQueue {
     uint64_t committed_lanes = 0;
     bool complete = false;
   };
-  // Nothing for an id that is not the oldest taken: ops must be reported in order.
+  // Ops are reported in order, but flushes may be after what follows them: nothing for any other
+  // id.
   std::optional<Done> Report(TimeNs now, uint64_t id, const absl::Status& status);
 
   // Every op up to this id is durable.

@@ -13,7 +13,7 @@
 namespace dumpcast {
 namespace {
 
-constexpr size_t kTogether = 32;  // packets whose MACs are computed side by side
+constexpr size_t kTogether = 64;  // packets whose MACs are computed side by side
 // Windows are numbered below 2^36: 52 bits of physical address.
 constexpr uint64_t kMaxWindow = uint64_t{1} << 36;
 
@@ -138,42 +138,52 @@ Verified Verifier::Verify(const Datagram& datagram, const uint64_t* mac) {
   return refuse(Judge(v.hdr, v.payload));
 }
 
-size_t Verifier::Alike(std::span<const Datagram> datagrams,
-                       std::shared_ptr<const dcast_keys>* keys) const {
-  std::pair<Id16, uint16_t> first;
-  size_t count = 0;
-  for (; count < datagrams.size() && count < kTogether; ++count) {
-    const std::string_view bytes = datagrams[count].payload;
-    if (bytes.size() < sizeof(dcast_hdr) || bytes.size() != datagrams[0].payload.size()) break;
+uint64_t Verifier::Macs(std::span<const Datagram> datagrams, uint64_t* macs) const {
+  constexpr size_t kHostAt = offsetof(dcast_hdr, host_id), kEpochAt = offsetof(dcast_hdr, key_epoch);
+  const auto alike = [&](std::string_view a, std::string_view b) {
+    return a.size() == b.size() &&
+           a.substr(kHostAt, sizeof(dcast_hdr::host_id)) ==
+               b.substr(kHostAt, sizeof(dcast_hdr::host_id)) &&
+           a.substr(kEpochAt, sizeof(dcast_hdr::key_epoch)) ==
+               b.substr(kEpochAt, sizeof(dcast_hdr::key_epoch));
+  };
+  uint64_t seen = 0, known = 0;
+  for (size_t i = 0; i < datagrams.size(); ++i) {
+    const std::string_view first = datagrams[i].payload;
+    if (seen >> i & 1 || first.size() < sizeof(dcast_hdr)) continue;
+    std::array<size_t, kTogether> indices;
+    std::array<const char*, kTogether> packets;
+    size_t count = 0;
+    for (size_t j = i; j < datagrams.size(); ++j) {
+      if (seen >> j & 1 || !alike(first, datagrams[j].payload)) continue;
+      seen |= uint64_t{1} << j;
+      indices[count] = j;
+      packets[count++] = datagrams[j].payload.data();
+    }
     dcast_hdr hdr;
-    std::memcpy(&hdr, bytes.data(), sizeof(hdr));
+    std::memcpy(&hdr, first.data(), sizeof(hdr));
     std::pair<Id16, uint16_t> name({}, dcast_le16(hdr.key_epoch));
     std::memcpy(name.first.data(), hdr.host_id, name.first.size());
-    if (count == 0) {
-      const auto cached = cache_->keys.find(name);
-      if (cached == cache_->keys.end()) break;
-      *keys = cached->second;
-      first = name;
-    } else if (name != first) {
-      break;
+    const auto cached = cache_->keys.find(name);
+    if (cached == cache_->keys.end()) continue;
+    std::array<uint64_t, kTogether> of_these;
+    PacketMacs(*cached->second, {packets.data(), count}, first.size(), of_these.data());
+    for (size_t k = 0; k < count; ++k) {
+      macs[indices[k]] = of_these[k];
+      known |= uint64_t{1} << indices[k];
     }
   }
-  return count;
+  return known;
 }
 
 void Verifier::VerifyAll(std::span<const Datagram> datagrams, std::vector<Verified>* verified) {
-  std::shared_ptr<const dcast_keys> keys;
+  std::array<uint64_t, kTogether> macs;
   while (!datagrams.empty()) {
-    const size_t alike = Alike(datagrams, &keys);
-    std::array<const char*, kTogether> packets;
-    std::array<uint64_t, kTogether> macs;
-    for (size_t i = 0; i < alike; ++i) packets[i] = datagrams[i].payload.data();
-    if (alike != 0)
-      PacketMacs(*keys, {packets.data(), alike}, datagrams[0].payload.size(), macs.data());
-    const size_t count = std::max<size_t>(alike, 1);
-    for (size_t i = 0; i < count; ++i)
-      verified->push_back(Verify(datagrams[i], alike != 0 ? &macs[i] : nullptr));
-    datagrams = datagrams.subspan(count);
+    const auto some = datagrams.first(std::min(kTogether, datagrams.size()));
+    const uint64_t known = Macs(some, macs.data());
+    for (size_t i = 0; i < some.size(); ++i)
+      verified->push_back(Verify(some[i], known >> i & 1 ? &macs[i] : nullptr));
+    datagrams = datagrams.subspan(some.size());
   }
 }
 

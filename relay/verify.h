@@ -62,8 +62,9 @@ class Verifier {
   struct Cache;
   // mac: what it must be, if it is known.
   Verified Verify(const Datagram& datagram, const uint64_t* mac);
-  // How many of the first datagrams are of one length, host and epoch, whose keys are remembered.
-  size_t Alike(std::span<const Datagram> datagrams, std::shared_ptr<const dcast_keys>* keys) const;
+  // The MACs of packets whose keys are remembered, those of one length, host and epoch side by side.
+  // datagrams: at most 64. macs: as many. Returns bit i when macs[i] is known.
+  uint64_t Macs(std::span<const Datagram> datagrams, uint64_t* macs) const;
 
   KeyLookup lookup_;
   std::unique_ptr<Cache> cache_;

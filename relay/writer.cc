@@ -18,13 +18,13 @@ std::string BytesOf(const Id16& id) {
 Writer::Writer(Store* store, std::function<int64_t()> now_unix_ns)
     : store_(store), now_unix_ns_(std::move(now_unix_ns)) {}
 
-absl::Status Writer::Do(const StoreOp& op) {
+absl::Status Writer::Do(StoreOp op) {
   switch (op.kind) {
     case StoreOp::Kind::kOpenDump:
       return OpenDump(op);
     case StoreOp::Kind::kPut:
       if (const auto it = unopened_.find(op.dump); it != unopened_.end()) return it->second;
-      return store_->PutBlock(op.dump, op.key, op.encoded);
+      return store_->PutBlock(op.dump, op.key, std::move(op.encoded));
     case StoreOp::Kind::kFlush:
       return store_->Flush();
     case StoreOp::Kind::kCommit:

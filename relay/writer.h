@@ -21,7 +21,7 @@ class Writer {
   Writer(Store* store, std::function<int64_t()> now_unix_ns);
 
   // What to report to Engine::StoreDone().
-  absl::Status Do(const StoreOp& op);
+  absl::Status Do(StoreOp op);
 
  private:
   absl::Status OpenDump(const StoreOp& op);

@@ -3,7 +3,7 @@
 #ifndef DUMPCAST_STORE_BLOCK_SINK_H_
 #define DUMPCAST_STORE_BLOCK_SINK_H_
 
-#include <string_view>
+#include <string>
 
 #include "absl/status/status.h"
 #include "store/ids.h"
@@ -19,7 +19,7 @@ class BlockSink {
   // RESOURCE_EXHAUSTED: the disk is too full for new blocks; nothing was stored.
   // FAILED_PRECONDITION: the dump was deleted or evicted and is declined.
   [[nodiscard]] virtual absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
-                                              std::string_view encoded) = 0;
+                                              std::string encoded) = 0;
 
   // Makes everything put before durable: survives kill -9 and power loss once OK is returned.
   [[nodiscard]] virtual absl::Status Flush() = 0;

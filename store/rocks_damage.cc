@@ -28,6 +28,10 @@ std::string_view ToView(const rocksdb::Slice& slice) {
 
 absl::Status RocksStore::ReadAgain(const DumpKey& dump, const BlockKey& key,
                                    std::string* encoded) const {
+  if (const auto buffered = FindBuffered(dump, key)) {
+    *encoded = *buffered;
+    return absl::OkStatus();
+  }
   rocksdb::ReadOptions read;
   read.fill_cache = false;
   const rocksdb::Status s = db_->Get(read, blocks_, rocks::EncodeBlockKey(dump, key), encoded);
@@ -61,27 +65,24 @@ void RocksStore::ForgetDamage(const DumpKey& dump) {
 
 absl::Status RocksStore::ReplaceBlocks(
     const DumpKey& dump, const std::vector<std::pair<BlockKey, std::string>>& blocks) {
+  if (blocks.empty()) return absl::OkStatus();
   {
+    absl::MutexLock one_at_a_time(&flush_mu_);
     absl::ReaderMutexLock gate(&gate_);
     if (tombstones_.contains(dump)) return absl::OkStatus();
-    std::shared_ptr<DumpEntry> entry = EntryOf(dump);
+    std::vector<TableRow> rows;
     for (const auto& [key, encoded] : blocks) {
       if (absl::Status s = Admit(encoded.size()); !s.ok()) return s;
-      const rocksdb::Status s =
-          db_->Put(rocks::Buffered(), blocks_, rocks::EncodeBlockKey(dump, key), encoded);
-      if (!s.ok()) {
-        absl::Status status = ToAbsl(s, "cannot write a block");
-        NoteWriteFailure(status);
-        return status;
-      }
+      rows.emplace_back(rocks::EncodeBlockKey(dump, key), encoded);
+    }
+    if (absl::Status s = WriteTables(std::move(rows)); !s.ok()) {
+      NoteWriteFailure(s);
+      return s;
     }
     // META or PRESENCE may be among them: what is expected is read anew.
+    std::shared_ptr<DumpEntry> entry = EntryOf(dump);
     absl::MutexLock lock(&entry->mu);
     if (entry->buffered.empty()) entry->loaded = false;
-  }
-  if (absl::Status s = FlushTables(); !s.ok()) {
-    NoteWriteFailure(s);
-    return s;
   }
   absl::MutexLock lock(&damage_mu_);
   const auto it = damaged_.find(dump);

@@ -134,12 +134,6 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
   return value;
 }
 
-rocksdb::WriteOptions Buffered() {
-  rocksdb::WriteOptions write;
-  write.disableWAL = true;
-  return write;
-}
-
 rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log,
                                    std::function<void()> merge_failed) {
   rocksdb::DBOptions db;
@@ -170,11 +164,11 @@ rocksdb::ColumnFamilyOptions RecordFamilyOptions() {
   return family;
 }
 
-rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options) {
+rocksdb::ColumnFamilyOptions BlockFamilyOptions() {
   rocksdb::ColumnFamilyOptions family;
   family.compression = rocksdb::kNoCompression;  // blocks are compressed already
-  family.write_buffer_size = std::max<uint64_t>(options.write_buffer_bytes / 4, 1ull << 20);
-  family.max_write_buffer_number = 4;
+  // Marks of deletions, and blocks when a table is damaged.
+  family.write_buffer_size = 32ull << 20;
   // Ingest is nearly in key order, so most new tables touch no other and are moved, not rewritten.
   // One level below 0, and many tables before anything is merged at all.
   family.level_compaction_dynamic_level_bytes = true;

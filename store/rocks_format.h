@@ -59,10 +59,8 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes);
 // merge_failed, from a thread of the database, and is no reason to take no more.
 rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log,
                                    std::function<void()> merge_failed);
-// Of blocks, which a flush makes durable.
-rocksdb::WriteOptions Buffered();
 rocksdb::ColumnFamilyOptions RecordFamilyOptions();
-rocksdb::ColumnFamilyOptions BlockFamilyOptions(const StoreOptions& options);
+rocksdb::ColumnFamilyOptions BlockFamilyOptions();
 rocksdb::ColumnFamilyOptions IndexFamilyOptions();
 
 // Whether files in the directory can be opened with O_DIRECT. Creates and removes one.

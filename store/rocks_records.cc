@@ -182,11 +182,7 @@ absl::Status RocksStore::DropBlocks(const DumpKey& dump) {
     s = db_->DeleteRange(write, family, from, to);
     if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
     if (family != blocks_) continue;
-    rocksdb::FlushOptions flush;
-    flush.allow_write_stall = true;
-    s = db_->Flush(flush, blocks_);
-    if (!s.ok()) return ToAbsl(s, "cannot drop blocks of a deleted dump");
-    if (absl::Status flushed = AwaitFlushed(); !flushed.ok()) return flushed;
+    if (absl::Status flushed = FlushMemtable(); !flushed.ok()) return flushed;
   }
   return absl::OkStatus();
 }

@@ -101,10 +101,11 @@ absl::StatusOr<BlockState> RocksSource::Read(Cursor* cursor, uint8_t block_class
     return BlockState::kHeld;
   }
   const std::string bytes = rocks::EncodeBlockKey(dump_, key);
-  rocks::Advance(cursor->blocks.get(), bytes);
-  if (!cursor->blocks->Valid() || ToView(cursor->blocks->key()) != bytes) {
+  const bool buffered = buffered_.contains(key);
+  if (!buffered) rocks::Advance(cursor->blocks.get(), bytes);
+  if (buffered || !cursor->blocks->Valid() || ToView(cursor->blocks->key()) != bytes) {
     const absl::Status status = store_->ReadAgain(dump_, key, out);
-    cursor->keys.reset();  // an iterator that has failed stays so
+    if (!buffered) cursor->keys.reset();  // an iterator that has failed stays so
     if (!status.ok()) return status;
     return BlockState::kHeld;
   }

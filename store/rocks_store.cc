@@ -2,11 +2,14 @@
 #include "store/rocks_store.h"
 
 #include <rocksdb/convenience.h>
+#include <rocksdb/sst_file_writer.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <random>
 #include <utility>
 
@@ -30,6 +33,8 @@ std::string_view ToView(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
 }
 
+constexpr size_t kParts = 2;      // tables that a flush writes at once
+constexpr size_t kRowsOfTwo = 64;  // fewer are one table
 constexpr absl::Duration kFlushPoll = absl::Milliseconds(1);
 constexpr int kFlushPolls = 60000;
 
@@ -88,9 +93,9 @@ absl::Status RocksStore::OpenDatabase() {
         absl::StrCat("cannot create the store's folder ", options_.path, ": ", error.message(),
                      "; choose a folder that this user may write"));
   }
-  const bool direct_io = options_.direct_io && rocks::SupportsDirectIo(options_.path);
+  direct_io_ = options_.direct_io && rocks::SupportsDirectIo(options_.path);
   const rocksdb::DBOptions db_options =
-      rocks::DatabaseOptions(direct_io, options_.log, [this] { merge_failed_ = true; });
+      rocks::DatabaseOptions(direct_io_, options_.log, [this] { merge_failed_ = true; });
 
   std::vector<std::string> existing;
   if (rocksdb::DB::ListColumnFamilies(db_options, options_.path, &existing).ok()) {
@@ -105,7 +110,7 @@ absl::Status RocksStore::OpenDatabase() {
   }
   const std::vector<rocksdb::ColumnFamilyDescriptor> descriptors = {
       {rocksdb::kDefaultColumnFamilyName, rocks::RecordFamilyOptions()},
-      {std::string(rocks::kBlocksFamily), rocks::BlockFamilyOptions(options_)},
+      {std::string(rocks::kBlocksFamily), rocks::BlockFamilyOptions()},
       {std::string(rocks::kIndexFamily), rocks::IndexFamilyOptions()}};
   block_cache_ = descriptors[1]
                      .options.table_factory->GetOptions<rocksdb::BlockBasedTableOptions>()
@@ -126,7 +131,8 @@ absl::Status RocksStore::OpenDatabase() {
   records_ = families_[0];
   blocks_ = families_[1];
   index_ = families_[2];
-  return absl::OkStatus();
+  table_options_ = db_->GetOptions(blocks_);
+  return RemoveNewTables();
 }
 
 absl::Status RocksStore::CheckFormat() {
@@ -237,21 +243,23 @@ absl::Status RocksStore::Load(const DumpKey& dump, DumpEntry* entry) const {
   if (!it->status().ok()) return ToAbsl(it->status(), "cannot read the store's index");
   entry->blocks = std::move(blocks);
   for (const BlockKey& key : telling) {
-    const absl::StatusOr<std::string> encoded = GetBlock(dump, key);
+    const absl::StatusOr<std::string> encoded = ReadTables(dump, key);
     if (encoded.ok()) ExpectFrom(key, *encoded, entry);
   }
   entry->loaded = true;
   return absl::OkStatus();
 }
 
-absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
-                                  std::string_view encoded) {
+absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key, std::string encoded) {
   if (key.block_class >= DCAST_CLASSES || encoded.size() > DCAST_MAX_ENCODED_BYTES ||
       (key.digest == 0) != encoded.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("a block has class 0 to 3, at most ", DCAST_MAX_ENCODED_BYTES,
                      " bytes, and digest 0 exactly when it has none; got class ", key.block_class,
                      ", ", encoded.size(), " bytes, digest ", absl::Hex(key.digest)));
+  }
+  if (unflushed_bytes_ + encoded.size() > options_.write_buffer_bytes && !refusing_) {
+    if (absl::Status s = Flush(); !s.ok()) return s;
   }
   absl::ReaderMutexLock gate(&gate_);
   if (tombstones_.contains(dump)) {
@@ -263,41 +271,132 @@ absl::Status RocksStore::PutBlock(const DumpKey& dump, const BlockKey& key,
   absl::MutexLock lock(&entry->mu);
   if (absl::Status s = Load(dump, entry.get()); !s.ok()) return s;
 
-  const std::string bytes = rocks::EncodeBlockKey(dump, key);
   if (entry->blocks.held.HoldsNumber(key.block_class, key.number)) {
     if (entry->buffered.contains(key)) return absl::OkStatus();
     std::string value;
-    const rocksdb::Status s = db_->Get({}, index_, bytes, &value);
+    const rocksdb::Status s = db_->Get({}, index_, rocks::EncodeBlockKey(dump, key), &value);
     if (s.ok()) return absl::OkStatus();
     if (!s.IsNotFound()) return ToAbsl(s, "cannot read the store's index");
   }
-  const rocksdb::Status s = db_->Put(rocks::Buffered(), blocks_, bytes, ToSlice(encoded));
-  if (!s.ok()) {
-    absl::Status status = ToAbsl(s, "cannot write a block");
-    NoteWriteFailure(status);
-    return status;
-  }
-  std::string index_value = rocks::EncodeIndexValue(encoded);
-  entry->buffered.emplace(key, index_value);
-  entry->blocks.held.Add(key, encoded.size());
-  if (TellsExpectation(key)) ExpectFrom(key, encoded, entry.get());
+  const auto bytes = std::make_shared<const std::string>(std::move(encoded));
+  entry->buffered.emplace(key, rocks::EncodeIndexValue(*bytes));
+  entry->bytes.emplace(key, bytes);
+  entry->blocks.held.Add(key, bytes->size());
+  if (TellsExpectation(key)) ExpectFrom(key, *bytes, entry.get());
   entry->pending++;
+  unflushed_bytes_ += bytes->size();
   absl::MutexLock pending_lock(&pending_mu_);
-  unflushed_bytes_ += encoded.size();
-  pending_.push_back(
-      {entry, dump, key, std::move(index_value), static_cast<uint32_t>(encoded.size())});
+  pending_.push_back({entry, dump, key, bytes});
   return absl::OkStatus();
 }
 
-absl::Status RocksStore::WriteIndex(const std::vector<PendingKey>& keys) {
+std::string RocksStore::NewTable(size_t part) const {
+  return absl::StrCat(options_.path, "/new-", part, ".sst");
+}
+
+absl::Status RocksStore::RemoveNewTables() {
+  rocksdb::Env* env = table_options_.env;
+  for (size_t part = 0; part < kParts; part++) {
+    rocksdb::Status s = env->FileExists(NewTable(part));
+    if (s.ok()) s = env->DeleteFile(NewTable(part));
+    if (!s.ok() && !s.IsNotFound()) return ToAbsl(s, "cannot remove what an earlier flush has left");
+  }
+  return absl::OkStatus();
+}
+
+rocksdb::Status RocksStore::BuildTable(const std::string& path,
+                                       std::span<const TableRow> rows) const {
+  rocksdb::EnvOptions files(table_options_);
+  files.use_direct_writes = direct_io_;
+  rocksdb::SstFileWriter writer(files, table_options_, blocks_);
+  rocksdb::Status s = writer.Open(path);
+  for (const auto& [key, encoded] : rows) {
+    if (s.ok()) s = writer.Put(key, ToSlice(encoded));
+  }
+  if (s.ok()) s = writer.Finish();
+  return s;
+}
+
+absl::Status RocksStore::WriteTables(std::vector<TableRow> rows) {
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end(),
+                         [](const auto& a, const auto& b) { return a.first == b.first; }),
+             rows.end());
+  if (absl::Status s = RemoveNewTables(); !s.ok()) return s;
+  // Two at once: one is put together while the other waits for the disk.
+  const size_t parts = rows.size() < kRowsOfTwo ? 1 : kParts;
+  const std::span<const TableRow> all(rows);
+  std::vector<std::string> paths;
+  std::vector<std::future<rocksdb::Status>> built;
+  for (size_t part = 0; part < parts; part++) {
+    const size_t first = rows.size() * part / parts;
+    const size_t end = rows.size() * (part + 1) / parts;
+    paths.push_back(NewTable(part));
+    // Deferred where there is no thread to be had.
+    built.push_back(std::async(
+        part == 0 ? std::launch::deferred : std::launch::async | std::launch::deferred,
+        [this, path = paths.back(), of = all.subspan(first, end - first)] {
+          return BuildTable(path, of);
+        }));
+  }
+  rocksdb::Status s;
+  for (std::future<rocksdb::Status>& part : built) {
+    if (const rocksdb::Status of = part.get(); s.ok()) s = of;
+  }
+  if (s.ok()) {
+    rocksdb::IngestExternalFileOptions ingest;
+    ingest.move_files = true;
+    ingest.write_global_seqno = false;
+    s = db_->IngestExternalFile(blocks_, paths, ingest);
+  }
+  if (s.ok()) return absl::OkStatus();
+  RemoveNewTables().IgnoreError();
+  // To find their place it reads the tables in the way, and one of those is damaged.
+  if (s.IsCorruption()) return WriteByMemtable(rows);
+  return ToAbsl(s, "cannot make blocks durable");
+}
+
+absl::Status RocksStore::WriteByMemtable(std::span<const TableRow> rows) {
+  rocksdb::WriteOptions write;
+  write.disableWAL = true;
+  for (const auto& [key, encoded] : rows) {
+    const rocksdb::Status s = db_->Put(write, blocks_, key, ToSlice(encoded));
+    if (!s.ok()) return ToAbsl(s, "cannot write a block");
+  }
+  return FlushMemtable();
+}
+
+absl::Status RocksStore::FlushMemtable() {
+  rocksdb::FlushOptions flush;
+  flush.allow_write_stall = true;
+  const absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
+  return status.ok() ? AwaitFlushed() : status;
+}
+
+absl::Status RocksStore::WriteBlocks(std::vector<PendingBlock>* blocks) {
+  std::vector<TableRow> rows;
+  for (const PendingBlock& block : *blocks) {
+    if (!block.in_tables)
+      rows.emplace_back(rocks::EncodeBlockKey(block.dump, block.key), *block.encoded);
+  }
+  if (!rows.empty()) {
+    if (absl::Status s = WriteTables(std::move(rows)); !s.ok()) return s;
+    for (PendingBlock& block : *blocks) block.in_tables = true;
+  }
+  // The index comes after what it points at; with it, the blocks are held for good.
+  return WriteIndex(*blocks);
+}
+
+absl::Status RocksStore::WriteIndex(const std::vector<PendingBlock>& blocks) {
   constexpr size_t kBatchKeys = 8192;
   rocksdb::WriteBatch batch;
-  for (size_t i = 0; i < keys.size(); i++) {
-    batch.Put(index_, rocks::EncodeBlockKey(keys[i].dump, keys[i].key), keys[i].index_value);
-    if (batch.Count() < kBatchKeys && i + 1 < keys.size()) continue;
+  for (size_t i = 0; i < blocks.size(); i++) {
+    batch.Put(index_, rocks::EncodeBlockKey(blocks[i].dump, blocks[i].key),
+              rocks::EncodeIndexValue(*blocks[i].encoded));
+    if (batch.Count() < kBatchKeys && i + 1 < blocks.size()) continue;
     // Only the last sync counts: a log that has it has all before it.
     rocksdb::WriteOptions write;
-    write.sync = i + 1 == keys.size();
+    write.sync = i + 1 == blocks.size();
     const rocksdb::Status s = db_->Write(write, &batch);
     if (!s.ok()) return ToAbsl(s, "cannot write the index of durable blocks");
     batch.Clear();
@@ -316,59 +415,54 @@ absl::Status RocksStore::AwaitFlushed() {
       absl::StrCat("cannot make blocks durable: ", waiting, " memtables still wait to be written"));
 }
 
-absl::Status RocksStore::FlushTables() {
-  rocksdb::FlushOptions flush;
-  flush.wait = true;
-  flush.allow_write_stall = true;
-  const absl::Status status = ToAbsl(db_->Flush(flush, blocks_), "cannot make blocks durable");
-  return status.ok() ? AwaitFlushed() : status;
-}
-
 absl::Status RocksStore::Flush() {
   absl::MutexLock one_at_a_time(&flush_mu_);
-  std::vector<PendingKey> covered;
+  // Until the index is written, so that a dump that is deleted meanwhile gets no blocks again.
+  absl::ReaderMutexLock gate(&gate_);
+  std::vector<PendingBlock> covered;
   {
-    // All of these are in the memtable already: their puts added them after the write.
     absl::MutexLock lock(&pending_mu_);
     covered.swap(pending_);
   }
+  std::erase_if(covered, [this](const PendingBlock& block) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (!tombstones_.contains(block.dump)) return false;
+    unflushed_bytes_ -= block.encoded->size();
+    return true;
+  });
   if (covered.empty()) return absl::OkStatus();
-  const auto bytes_of = [](const std::vector<PendingKey>& keys) {
-    uint64_t bytes = 0;
-    for (const PendingKey& key : keys) bytes += key.encoded_len;
-    return bytes;
-  };
-  const uint64_t covered_bytes = bytes_of(covered);
-  absl::Status status = FlushTables();
-  {
-    // A dump that is deleted under our hands must not get index entries again.
-    absl::ReaderMutexLock gate(&gate_);
-    std::erase_if(covered, [this](const PendingKey& pending) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return tombstones_.contains(pending.dump);
-    });
-    // The index comes after what it points at; with it, the blocks are held for good.
-    if (status.ok()) status = WriteIndex(covered);
-  }
-  if (!status.ok()) {
+  if (absl::Status status = WriteBlocks(&covered); !status.ok()) {
     NoteWriteFailure(status);
-    unflushed_bytes_ -= covered_bytes - bytes_of(covered);
     absl::MutexLock lock(&pending_mu_);
     covered.insert(covered.end(), std::make_move_iterator(pending_.begin()),
                    std::make_move_iterator(pending_.end()));
     pending_ = std::move(covered);
     return status;
   }
-  unflushed_bytes_ -= covered_bytes;
-  for (PendingKey& pending : covered) {
-    absl::MutexLock lock(&pending.entry->mu);
-    pending.entry->blocks.durable.Add(pending.key, pending.encoded_len);
-    pending.entry->buffered.erase(pending.key);
-    pending.entry->pending--;
+  for (PendingBlock& block : covered) {
+    unflushed_bytes_ -= block.encoded->size();
+    absl::MutexLock lock(&block.entry->mu);
+    block.entry->blocks.durable.Add(block.key, block.encoded->size());
+    block.entry->buffered.erase(block.key);
+    block.entry->bytes.erase(block.key);
+    block.entry->pending--;
   }
   return absl::OkStatus();
 }
 
+std::shared_ptr<const std::string> RocksStore::FindBuffered(const DumpKey& dump,
+                                                            const BlockKey& key) const {
+  const std::shared_ptr<DumpEntry> entry = EntryOf(dump);
+  absl::MutexLock lock(&entry->mu);
+  const auto it = entry->bytes.find(key);
+  return it == entry->bytes.end() ? nullptr : it->second;
+}
+
 absl::StatusOr<std::string> RocksStore::GetBlock(const DumpKey& dump, const BlockKey& key) const {
+  if (const auto buffered = FindBuffered(dump, key)) return *buffered;
+  return ReadTables(dump, key);
+}
+
+absl::StatusOr<std::string> RocksStore::ReadTables(const DumpKey& dump, const BlockKey& key) const {
   std::string encoded;
   const rocksdb::Status s = db_->Get({}, blocks_, rocks::EncodeBlockKey(dump, key), &encoded);
   if (s.IsCorruption()) NoteDamage(dump, key);
@@ -436,8 +530,9 @@ absl::Status RocksStore::ScanBlocks(
     if (with_bytes) {
       rocksdb::Iterator* blocks = (*view)->blocks.get();
       const std::string bytes = rocks::EncodeBlockKey(dump, key);
-      rocks::Advance(blocks, bytes);
-      if (blocks->Valid() && blocks->key() == bytes) {
+      const bool buffered = (*view)->buffered.contains(key);
+      if (!buffered) rocks::Advance(blocks, bytes);
+      if (!buffered && blocks->Valid() && blocks->key() == bytes) {
         encoded = ToView(blocks->value());
       } else {
         if (absl::Status s = ReadAgain(dump, key, &again); !s.ok()) return s;

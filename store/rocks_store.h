@@ -12,6 +12,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -34,8 +35,7 @@ class RocksStore final : public Store {
   static absl::StatusOr<std::unique_ptr<RocksStore>> Open(const StoreOptions& options);
   ~RocksStore() override;
 
-  absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
-                        std::string_view encoded) override;
+  absl::Status PutBlock(const DumpKey& dump, const BlockKey& key, std::string encoded) override;
   absl::Status Flush() override;
   absl::StatusOr<std::string> GetBlock(const DumpKey& dump, const BlockKey& key) const override;
   absl::StatusOr<std::string> GetBestBlock(const DumpKey& dump, uint8_t block_class,
@@ -65,8 +65,9 @@ class RocksStore final : public Store {
   uint64_t relay_id() const override { return relay_id_; }
   bool accepting(std::string* why) const override;
 
-  // A block that a walk over the tables has failed to read, by a search for it alone: what was
-  // written again is found before what is damaged. DATA_LOSS when there is nothing else.
+  // A block that a walk over the tables has failed to read, by a search for it alone: it may wait
+  // for a flush, and what was written again is found before what is damaged. DATA_LOSS when there
+  // is nothing else.
   absl::Status ReadAgain(const DumpKey& dump, const BlockKey& key, std::string* encoded) const;
 
  private:
@@ -77,15 +78,16 @@ class RocksStore final : public Store {
     DumpBlocks blocks ABSL_GUARDED_BY(mu);
     // Held, not durable: an entry that has some must stay in memory.
     rocks::BufferedKeys buffered ABSL_GUARDED_BY(mu);
+    absl::flat_hash_map<BlockKey, std::shared_ptr<const std::string>> bytes ABSL_GUARDED_BY(mu);
     std::atomic<uint64_t> pending{0};
     std::atomic<uint64_t> last_use{0};
   };
-  struct PendingKey {
+  struct PendingBlock {
     std::shared_ptr<DumpEntry> entry;
     DumpKey dump;
     BlockKey key;
-    std::string index_value;
-    uint32_t encoded_len = 0;
+    std::shared_ptr<const std::string> encoded;
+    bool in_tables = false;  // what is left is the index
   };
   // The keys of a dump at one moment.
   struct KeyView {
@@ -114,13 +116,29 @@ class RocksStore final : public Store {
   absl::StatusOr<std::unique_ptr<KeyView>> ViewKeys(const DumpKey& dump, uint8_t block_class,
                                                     uint64_t first, uint64_t last, bool with_bytes,
                                                     bool bulk) const;
+  // The encoding of a block that waits for a flush; nothing for any other. Takes DumpEntry::mu.
+  std::shared_ptr<const std::string> FindBuffered(const DumpKey& dump, const BlockKey& key) const;
+  // The encoding of one that is in the tables.
+  absl::StatusOr<std::string> ReadTables(const DumpKey& dump, const BlockKey& key) const;
+  using TableRow = std::pair<std::string, std::string_view>;  // by its key
+  absl::Status WriteBlocks(std::vector<PendingBlock>* blocks)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(flush_mu_);
+  // Writes tables of these and has the database take them in: durable on return. Of keys that are
+  // there already this is what is found.
+  absl::Status WriteTables(std::vector<TableRow> rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(flush_mu_);
+  rocksdb::Status BuildTable(const std::string& path, std::span<const TableRow> rows) const;
+  // The same where a damaged table does not let the database take others in.
+  absl::Status WriteByMemtable(std::span<const TableRow> rows);
+  // Where a table is until the database has taken it in: not a name that it gives. Never written
+  // over: what a flush has left that was cut short may be a second name of a table in use.
+  std::string NewTable(size_t part) const;
+  absl::Status RemoveNewTables();
+  absl::Status FlushMemtable();
   // Until no full memtable waits. After it has recovered from a full disk, RocksDB 7.8 returns from
   // Flush() with OK before it has written anything (the error of its first try to recover stays
   // behind, and ends every wait).
   absl::Status AwaitFlushed();
-  // Flushes the memtable of blocks, and waits until that is so.
-  absl::Status FlushTables();
-  absl::Status WriteIndex(const std::vector<PendingKey>& keys);
+  absl::Status WriteIndex(const std::vector<PendingBlock>& blocks);
   void NoteDamage(const DumpKey& dump, const BlockKey& key) const;
   void ForgetDamage(const DumpKey& dump);
   // Reads what keys of the index from *at on, with this prefix, name; *at is where it stopped,
@@ -151,9 +169,11 @@ class RocksStore final : public Store {
   rocksdb::ColumnFamilyHandle* blocks_ = nullptr;
   rocksdb::ColumnFamilyHandle* index_ = nullptr;
   std::shared_ptr<rocksdb::Cache> block_cache_;  // of blocks_
+  rocksdb::Options table_options_;  // of blocks_
+  bool direct_io_ = false;
   uint64_t relay_id_ = 0;
 
-  absl::Mutex flush_mu_;  // one flush at a time
+  absl::Mutex flush_mu_;  // one table is written at a time
 
   // Held shared by puts, exclusively while a tombstone is set: after that no put is under way.
   mutable absl::Mutex gate_;
@@ -170,7 +190,7 @@ class RocksStore final : public Store {
   mutable std::atomic<bool> merge_failed_{false};
 
   mutable absl::Mutex pending_mu_;
-  std::vector<PendingKey> pending_ ABSL_GUARDED_BY(pending_mu_);
+  std::vector<PendingBlock> pending_ ABSL_GUARDED_BY(pending_mu_);
 
   mutable absl::Mutex entries_mu_;
   mutable absl::flat_hash_map<DumpKey, std::shared_ptr<DumpEntry>> entries_

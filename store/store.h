@@ -2,8 +2,8 @@
 // The blocks, dumps and hosts of one relay, in one RocksDB.
 //
 // Layout: column families "blocks" and "index", keys dump (32 bytes) | class (1) | number (8,
-// big-endian) | digest (8, big-endian). "blocks" has the encodings, written without WAL and flushed
-// explicitly, sorted tables with direct I/O. "index" has their lengths and headers, written with
+// big-endian) | digest (8, big-endian). "blocks" has the encodings: they wait in memory for a flush,
+// which writes them as one sorted table, with direct I/O, that the database takes in. "index" has their lengths and headers, written with
 // WAL and sync after the flush that made its blocks durable: what it names is held for good, and
 // finding out what is held reads no encoding. Column family "default" has the records of
 // store.proto, written with WAL and sync. docs/store.md says why.
@@ -46,7 +46,7 @@ struct StoreOptions {
   std::string path;  // created when missing
   // New blocks are refused while less than this is free on the file system. Default: 1 GiB.
   uint64_t min_free_bytes = 1ull << 30;
-  // Memtable memory, bytes. Default: 128 MiB.
+  // Encodings that may wait for a flush, bytes; a put beyond it flushes first. Default: 128 MiB.
   uint64_t write_buffer_bytes = 128ull << 20;
   bool direct_io = true;  // falls back when the file system has none
   // Dumps whose block sets are kept in memory once they were asked for. Default: 1024.
@@ -69,7 +69,7 @@ class Store : public BlockSink {
 
   // BlockSink.
   [[nodiscard]] absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
-                                      std::string_view encoded) override = 0;
+                                      std::string encoded) override = 0;
   [[nodiscard]] absl::Status Flush() override = 0;
 
   // The encoding stored under exactly this key. NOT_FOUND, DATA_LOSS when its checksum fails.

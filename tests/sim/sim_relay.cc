@@ -11,10 +11,10 @@
 
 namespace dumpcast {
 
-absl::Status MemorySink::PutBlock(const DumpKey&, const BlockKey& key, std::string_view encoded) {
+absl::Status MemorySink::PutBlock(const DumpKey&, const BlockKey& key, std::string encoded) {
   if (full) return absl::ResourceExhaustedError("the simulated disk is full");
   if (!numbers_.emplace(key.block_class, key.number).second) ++put_twice;
-  blocks_.try_emplace(key, Stored{std::string(encoded), false});
+  blocks_.try_emplace(key, Stored{std::move(encoded), false});
   return absl::OkStatus();
 }
 
@@ -157,7 +157,7 @@ void SimRelay::Work() {
         break;
       case StoreOp::Kind::kPut:
         if (status.ok())
-          status = record_.open ? sink_.PutBlock(op.dump, op.key, op.encoded)
+          status = record_.open ? sink_.PutBlock(op.dump, op.key, std::move(op.encoded))
                                 : absl::ResourceExhaustedError("no record");
         break;
       case StoreOp::Kind::kFlush:

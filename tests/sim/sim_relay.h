@@ -22,8 +22,7 @@ namespace dumpcast {
 // Blocks by key; what a power cut would leave, and what would be lost.
 class MemorySink final : public BlockSink {
  public:
-  absl::Status PutBlock(const DumpKey& dump, const BlockKey& key,
-                        std::string_view encoded) override;
+  absl::Status PutBlock(const DumpKey& dump, const BlockKey& key, std::string encoded) override;
   absl::Status Flush() override;
   void PowerCut();
 

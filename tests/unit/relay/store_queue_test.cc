@@ -111,5 +111,20 @@ TEST_F(StoreQueueTest, ReportsOutOfOrderAreRefused) {
   EXPECT_FALSE(queue_.Report(0, ops[0].id, absl::OkStatus()));
 }
 
+TEST_F(StoreQueueTest, AFlushMayEndAfterWhatFollowsIt) {
+  const uint64_t put = Put(0, 1);
+  queue_.WantFlush();
+  const uint64_t late = Put(0, 2);
+  const auto ops = queue_.Take(0);
+  ASSERT_EQ(ops.size(), 3u);
+  EXPECT_FALSE(queue_.Report(0, ops[1].id, absl::OkStatus())) << "the put before it may fail yet";
+  EXPECT_TRUE(queue_.Report(0, ops[0].id, absl::OkStatus()));
+  EXPECT_TRUE(queue_.Report(0, ops[2].id, absl::OkStatus()));
+  EXPECT_LT(queue_.durable(), put);
+  EXPECT_TRUE(queue_.Report(0, ops[1].id, absl::OkStatus()));
+  EXPECT_GE(queue_.durable(), put);
+  EXPECT_LT(queue_.durable(), late);
+}
+
 }  // namespace
 }  // namespace dumpcast

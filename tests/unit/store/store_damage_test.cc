@@ -2,7 +2,12 @@
 // The disk changes bytes of tables: what is read, what is named, and what a peer's copy mends.
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <mutex>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -14,9 +19,9 @@ namespace {
 
 using testing::DumpOf;
 using testing::FlipTables;
-using testing::OpenOrDie;
 using testing::RandomBytes;
 using testing::RecordOf;
+using testing::SmallStore;
 using testing::TempDir;
 
 constexpr uint64_t kBlocks = 64;
@@ -30,7 +35,8 @@ std::string BytesOf(uint64_t number) {
 
 class StoreDamageTest : public ::testing::Test {
  protected:
-  StoreDamageTest() : store_(OpenOrDie(dir_.path())) {
+  StoreDamageTest() {
+    Open();
     EXPECT_TRUE(store_->PutDump(RecordOf(dump_)).ok());
     Put(dump_, 0, kBlocks);
   }
@@ -43,7 +49,19 @@ class StoreDamageTest : public ::testing::Test {
   void Damage() {
     store_.reset();
     EXPECT_GE(FlipTables(dir_.path(), 256 << 10), 8u);
-    store_ = OpenOrDie(dir_.path());
+    Open();
+  }
+  void Open() {
+    StoreOptions options = SmallStore(dir_.path());
+    options.log = [this](const std::string& line) {
+      const std::lock_guard<std::mutex> lock(log_mu_);
+      log_ += line + "\n";
+    };
+    store_ = std::move(*Store::Open(options));
+  }
+  bool Logged(const std::string& text) {
+    const std::lock_guard<std::mutex> lock(log_mu_);
+    return log_.find(text) != std::string::npos;
   }
   std::set<uint64_t> Unreadable() const {
     std::set<uint64_t> numbers;
@@ -96,6 +114,8 @@ class StoreDamageTest : public ::testing::Test {
 
   const DumpKey dump_ = DumpOf(1, 2);
   TempDir dir_;
+  std::mutex log_mu_;
+  std::string log_;
   std::unique_ptr<Store> store_;
 };
 
@@ -134,7 +154,7 @@ TEST_F(StoreDamageTest, WhatIsWrittenAgainIsReadFromThenOn) {
   ASSERT_EQ(store_->Verify(dump_), absl::OkStatus());
   EXPECT_TRUE(store_->Damaged().empty());
   store_.reset();
-  store_ = OpenOrDie(dir_.path());
+  Open();
   ExpectAllRight();
 }
 
@@ -154,14 +174,25 @@ TEST_F(StoreDamageTest, ADamagedTableDoesNotKeepTheStoreFromTakingMore) {
   Damage();
   const std::set<uint64_t> lost = Unreadable();
   Replace(lost);
-  // So many tables that they are merged, the damaged one among them.
-  for (uint64_t table = 0; table < 80; ++table) Put(DumpOf(1, 1 + 2 * (table % 2)), table, 1);
-  for (int i = 0; i < 20; ++i) {
-    Put(DumpOf(1, 3), 1000 + i, 1);
+  // So many tables from before the dump to after it that they are merged, the damaged one with
+  // them.
+  uint64_t table = 0;
+  const auto put_around = [&] {
+    for (const DumpKey& dump : {DumpOf(1, 1), DumpOf(1, 3)})
+      ASSERT_TRUE(store_->PutBlock(dump, KeyOf(table), BytesOf(table)).ok());
+    ASSERT_TRUE(store_->Flush().ok());
+    ++table;
+  };
+  while (table < 80) put_around();
+  const auto told = [&] { return Logged("tables are merged no more"); };
+  for (int i = 0; i < 100 && !told(); ++i) {
+    put_around();
     std::string why;
     ASSERT_TRUE(store_->accepting(&why)) << why;
     absl::SleepFor(absl::Milliseconds(100));
   }
+  EXPECT_TRUE(told()) << "nothing was merged, and so nothing met the damage";
+  put_around();
   ExpectAllRight();
 }
 
