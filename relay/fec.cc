@@ -3,11 +3,12 @@
 
 #include <isa-l/erasure_code.h>
 
+#include <algorithm>
+
+#include "relay/gf256.h"
+
 namespace dumpcast {
 namespace {
-
-// What ec_init_tables() wants for one coefficient.
-constexpr size_t kTableBytes = 32;
 
 uint8_t Coefficient(unsigned index, unsigned j) {
   return gf_inv(static_cast<unsigned char>(index ^ j));
@@ -16,8 +17,8 @@ uint8_t Coefficient(unsigned index, unsigned j) {
 uint8_t* Bytes(char* p) {
   return reinterpret_cast<uint8_t*>(p);
 }
-uint8_t* Bytes(const char* p) {
-  return reinterpret_cast<uint8_t*>(const_cast<char*>(p));
+const uint8_t* Bytes(const char* p) {
+  return reinterpret_cast<const uint8_t*>(p);
 }
 
 }  // namespace
@@ -39,43 +40,39 @@ bool RecoverData(char* data, uint32_t symbol_size, unsigned k, uint64_t have,
   if (gf_invert_matrix(square.data(), inverse.data(), static_cast<int>(e)) != 0) return false;
 
   // Each lost symbol as a sum over the known data symbols, then the parity symbols.
-  std::vector<uint8_t> rows(e * k);
-  std::vector<uint8_t*> sources;
+  std::vector<const uint8_t*> sources;
   sources.reserve(k);
   for (const unsigned j : known) sources.push_back(Bytes(data) + size_t{j} * symbol_size);
   for (size_t p = 0; p < e; ++p) sources.push_back(Bytes(parity[p].bytes.data()));
+  std::vector<uint8_t> code(e * known.size());
+  std::vector<uint8_t> rows(e * k);
+  std::vector<const uint8_t*> of_parity;
+  std::vector<uint8_t*> of_lost;
   std::vector<uint8_t*> targets;
-  for (size_t l = 0; l < e; ++l) {
-    uint8_t* row = rows.data() + l * k;
-    for (size_t p = 0; p < e; ++p) {
-      const uint8_t factor = inverse[l * e + p];
-      for (size_t j = 0; j < known.size(); ++j)
-        row[j] ^= gf_mul(factor, Coefficient(parity[p].index, known[j]));
-      row[known.size() + p] = factor;
-    }
-    targets.push_back(Bytes(data) + size_t{lost[l]} * symbol_size);
+  for (size_t i = 0; i < e; ++i) {
+    for (size_t j = 0; j < known.size(); ++j)
+      code[i * known.size() + j] = Coefficient(parity[i].index, known[j]);
+    of_parity.push_back(code.data() + i * known.size());
+    of_lost.push_back(rows.data() + i * k);
+    std::copy_n(inverse.data() + i * e, e, rows.data() + i * k + known.size());
+    targets.push_back(Bytes(data) + size_t{lost[i]} * symbol_size);
   }
-  std::vector<uint8_t> tables(kTableBytes * k * e);
-  ec_init_tables(static_cast<int>(k), static_cast<int>(e), rows.data(), tables.data());
-  ec_encode_data(static_cast<int>(parity_len), static_cast<int>(k), static_cast<int>(e),
-                 tables.data(), sources.data(), targets.data());
+  SumsOfProducts(of_parity, inverse.data(), of_lost, known.size());
+  SumsOfProducts(sources, rows.data(), targets, parity_len);
   return true;
 }
 
 std::string MakeParity(const char* data, uint32_t symbol_size, unsigned k, unsigned index,
                        uint32_t parity_len) {
   std::vector<uint8_t> row(k);
-  std::vector<uint8_t*> sources(k);
+  std::vector<const uint8_t*> sources(k);
   for (unsigned j = 0; j < k; ++j) {
     row[j] = Coefficient(index, j);
     sources[j] = Bytes(data) + size_t{j} * symbol_size;
   }
-  std::vector<uint8_t> tables(kTableBytes * k);
-  ec_init_tables(static_cast<int>(k), 1, row.data(), tables.data());
   std::string out(parity_len, '\0');
-  uint8_t* target = Bytes(out.data());
-  ec_encode_data(static_cast<int>(parity_len), static_cast<int>(k), 1, tables.data(),
-                 sources.data(), &target);
+  uint8_t* const target = Bytes(out.data());
+  SumsOfProducts(sources, row.data(), {&target, 1}, parity_len);
   return out;
 }
 

@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "protos/keys/keys.h"
 #include "relay/log.h"
 #include "relay/metrics.h"
@@ -35,6 +36,12 @@ constexpr time_t kCounterSeconds = 60;
 void KeepFreedMemory() {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that there is
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+// Debian builds Abseil with a graph of all locks ever held together, which ends the process when
+// two were taken in both orders: for tests, and one lock for all threads.
+void DoNotWatchLocks() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 }
 
 void SayHowToTry(const RelayOptions& options) {
@@ -164,6 +171,7 @@ int Run(const RelayOptions& options) {
 
 int main(int argc, char** argv) {
   dumpcast::KeepFreedMemory();
+  dumpcast::DoNotWatchLocks();
   if (sodium_init() < 0) {
     std::fprintf(stderr, "dumpcast-relay: libsodium cannot start\n");
     return 1;

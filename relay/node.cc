@@ -32,7 +32,7 @@ constexpr TimeNs kMaxSleepNs = kSecond;
 constexpr TimeNs kStoreErrorNs = 60 * kSecond;  // one line for each kind of work
 constexpr size_t kOpsPerBatch = 256;
 constexpr size_t kOpsDecoded =
-    16;  // together: as much as a processor's cache holds until they are written
+    8;  // together: as much as a processor's cache holds until they are written
 // Until blocks have gathered whose digests are computed side by side.
 constexpr auto kGatherOps = std::chrono::milliseconds(4);
 constexpr int kPingEveryMs = 10'000;  // no less than what ApiServer allows

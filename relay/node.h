@@ -7,11 +7,11 @@
 #ifndef DUMPCAST_RELAY_NODE_H_
 #define DUMPCAST_RELAY_NODE_H_
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <array>
 #include <memory>
 #include <mutex>
 #include <optional>

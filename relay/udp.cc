@@ -29,6 +29,8 @@ namespace dumpcast {
 namespace {
 
 constexpr unsigned kBatch = 32;
+// Taken at a time: as much as a processor's cache holds until it is verified and copied.
+constexpr size_t kBatchBytes = 512 << 10;
 // Of one message, which may be several datagrams that the kernel has joined (UDP_GRO).
 constexpr size_t kMessageBytes = 65536;
 // Headers and the largest symbol; anything longer is refused as truncated.
@@ -90,6 +92,7 @@ std::map<std::string, unsigned> Interfaces() {
 }  // namespace
 
 struct Udp::Batch {
+  unsigned wanted = kBatch;  // messages of the next call
   std::array<mmsghdr, kBatch> messages;
   std::array<iovec, kBatch> iovecs;
   std::array<sockaddr_in6, kBatch> names;
@@ -257,7 +260,7 @@ void Udp::Run(size_t receiver, const OnBatch& on_batch) {
 }
 
 bool Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
-  for (unsigned i = 0; i < kBatch; ++i) {
+  for (unsigned i = 0; i < batch.wanted; ++i) {
     batch.iovecs[i] = {batch.bytes.get() + i * kMessageBytes, kMessageBytes};
     msghdr& header = batch.messages[i].msg_hdr;
     header = {};
@@ -268,8 +271,13 @@ bool Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
     header.msg_control = batch.controls[i].data();
     header.msg_controllen = kControlBytes;
   }
-  const int count = recvmmsg(socket.fd, batch.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+  const unsigned wanted = batch.wanted;
+  const int count = recvmmsg(socket.fd, batch.messages.data(), wanted, MSG_DONTWAIT, nullptr);
   if (count <= 0) return false;
+  size_t bytes = 1;
+  for (int i = 0; i < count; ++i) bytes += batch.messages[i].msg_len;
+  batch.wanted = static_cast<unsigned>(
+      std::clamp<size_t>(kBatchBytes * static_cast<unsigned>(count) / bytes, 1, kBatch));
   batch.datagrams.clear();
   for (int i = 0; i < count; ++i) {
     msghdr& header = batch.messages[i].msg_hdr;
@@ -305,7 +313,7 @@ bool Udp::ReceiveOne(Socket& socket, Batch& batch, const OnBatch& on_batch) {
     } while (!message.empty());
   }
   on_batch(batch.datagrams);
-  return count == kBatch;
+  return static_cast<unsigned>(count) == wanted;
 }
 
 void Udp::Stop() {

@@ -62,8 +62,8 @@ class Verifier {
   struct Cache;
   // mac: what it must be, if it is known.
   Verified Verify(const Datagram& datagram, const uint64_t* mac);
-  // The MACs of packets whose keys are remembered, those of one length, host and epoch side by side.
-  // datagrams: at most 64. macs: as many. Returns bit i when macs[i] is known.
+  // The MACs of packets whose keys are remembered, those of one length, host and epoch side by
+  // side. datagrams: at most 64. macs: as many. Returns bit i when macs[i] is known.
   uint64_t Macs(std::span<const Datagram> datagrams, uint64_t* macs) const;
 
   KeyLookup lookup_;

@@ -33,7 +33,7 @@ std::string_view ToView(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
 }
 
-constexpr size_t kParts = 2;      // tables that a flush writes at once
+constexpr size_t kParts = 2;       // tables that a flush writes at once
 constexpr size_t kRowsOfTwo = 64;  // fewer are one table
 constexpr absl::Duration kFlushPoll = absl::Milliseconds(1);
 constexpr int kFlushPolls = 60000;
@@ -299,7 +299,8 @@ absl::Status RocksStore::RemoveNewTables() {
   for (size_t part = 0; part < kParts; part++) {
     rocksdb::Status s = env->FileExists(NewTable(part));
     if (s.ok()) s = env->DeleteFile(NewTable(part));
-    if (!s.ok() && !s.IsNotFound()) return ToAbsl(s, "cannot remove what an earlier flush has left");
+    if (!s.ok() && !s.IsNotFound())
+      return ToAbsl(s, "cannot remove what an earlier flush has left");
   }
   return absl::OkStatus();
 }
@@ -333,11 +334,11 @@ absl::Status RocksStore::WriteTables(std::vector<TableRow> rows) {
     const size_t end = rows.size() * (part + 1) / parts;
     paths.push_back(NewTable(part));
     // Deferred where there is no thread to be had.
-    built.push_back(std::async(
-        part == 0 ? std::launch::deferred : std::launch::async | std::launch::deferred,
-        [this, path = paths.back(), of = all.subspan(first, end - first)] {
-          return BuildTable(path, of);
-        }));
+    built.push_back(
+        std::async(part == 0 ? std::launch::deferred : std::launch::async | std::launch::deferred,
+                   [this, path = paths.back(), of = all.subspan(first, end - first)] {
+                     return BuildTable(path, of);
+                   }));
   }
   rocksdb::Status s;
   for (std::future<rocksdb::Status>& part : built) {
@@ -419,16 +420,19 @@ absl::Status RocksStore::Flush() {
   absl::MutexLock one_at_a_time(&flush_mu_);
   // Until the index is written, so that a dump that is deleted meanwhile gets no blocks again.
   absl::ReaderMutexLock gate(&gate_);
-  std::vector<PendingBlock> covered;
+  std::vector<PendingBlock> put;
   {
     absl::MutexLock lock(&pending_mu_);
-    covered.swap(pending_);
+    put.swap(pending_);
   }
-  std::erase_if(covered, [this](const PendingBlock& block) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    if (!tombstones_.contains(block.dump)) return false;
-    unflushed_bytes_ -= block.encoded->size();
-    return true;
-  });
+  std::vector<PendingBlock> covered;
+  for (PendingBlock& block : put) {
+    if (tombstones_.contains(block.dump)) {
+      unflushed_bytes_ -= block.encoded->size();
+    } else {
+      covered.push_back(std::move(block));
+    }
+  }
   if (covered.empty()) return absl::OkStatus();
   if (absl::Status status = WriteBlocks(&covered); !status.ok()) {
     NoteWriteFailure(status);

@@ -169,7 +169,7 @@ class RocksStore final : public Store {
   rocksdb::ColumnFamilyHandle* blocks_ = nullptr;
   rocksdb::ColumnFamilyHandle* index_ = nullptr;
   std::shared_ptr<rocksdb::Cache> block_cache_;  // of blocks_
-  rocksdb::Options table_options_;  // of blocks_
+  rocksdb::Options table_options_;               // of blocks_
   bool direct_io_ = false;
   uint64_t relay_id_ = 0;
 

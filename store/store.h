@@ -2,11 +2,12 @@
 // The blocks, dumps and hosts of one relay, in one RocksDB.
 //
 // Layout: column families "blocks" and "index", keys dump (32 bytes) | class (1) | number (8,
-// big-endian) | digest (8, big-endian). "blocks" has the encodings: they wait in memory for a flush,
-// which writes them as one sorted table, with direct I/O, that the database takes in. "index" has their lengths and headers, written with
-// WAL and sync after the flush that made its blocks durable: what it names is held for good, and
-// finding out what is held reads no encoding. Column family "default" has the records of
-// store.proto, written with WAL and sync. docs/store.md says why.
+// big-endian) | digest (8, big-endian). "blocks" has the encodings: they wait in memory for a
+// flush, which writes them as one sorted table, with direct I/O, that the database takes in.
+// "index" has their lengths and headers, written with WAL and sync after the flush that made its
+// blocks durable: what it names is held for good, and finding out what is held reads no encoding.
+// Column family "default" has the records of store.proto, written with WAL and sync. docs/store.md
+// says why.
 #ifndef DUMPCAST_STORE_STORE_H_
 #define DUMPCAST_STORE_STORE_H_
 

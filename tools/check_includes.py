@@ -33,8 +33,10 @@ TARGET_FOLDER = {
 }
 
 # What a freestanding C compiler has, string.h, and the kernel's types as user space sees
-# them too: all that the sans-IO core and the packet format may use.
-FREESTANDING = {"stdint.h", "stddef.h", "stdbool.h", "limits.h", "string.h", "linux/types.h"}
+# them too: all that the sans-IO core and the packet format may use. immintrin.h is the compiler's
+# own; a kernel's build, which has no vector registers, fails where it is not inside #ifdef __SSE2__.
+FREESTANDING = {"stdint.h", "stddef.h", "stdbool.h", "limits.h", "string.h", "linux/types.h",
+                "immintrin.h"}
 KERNEL_PREFIXES = ("linux/", "asm/", "net/", "generated/", "uapi/", "asm-generic/", "crypto/")
 DATABASE_AND_RPC = ("rocksdb/", "grpc/", "grpcpp/", "dumpcast/v1/")
 

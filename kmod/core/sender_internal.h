@@ -282,6 +282,12 @@ struct dcast_fec_lists {
 /* dst[0..len) = parity symbol index (k..63) of k data symbols, stride bytes apart. len: multiple of 8. */
 void dcast_fec_parity(const __u8 *data, __u32 stride, unsigned int k, unsigned int index, __u32 len,
 		      __u8 *dst, struct dcast_fec_lists *lists);
+/* Ways to compute it, from the slowest. Kernels have the first. */
+enum dcast_fec_way { DCAST_FEC_WORDS, DCAST_FEC_AVX2, DCAST_FEC_GFNI };
+/* The fastest that this processor has, which dcast_fec_parity() takes. */
+enum dcast_fec_way dcast_fec_best(void);
+void dcast_fec_parity_by(enum dcast_fec_way way, const __u8 *data, __u32 stride, unsigned int k,
+			 unsigned int index, __u32 len, __u8 *dst, struct dcast_fec_lists *lists);
 /* Inverse of x (1..63) in GF(2^8) with polynomial 0x11d. */
 __u8 dcast_fec_inverse(unsigned int x);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -20,10 +21,14 @@ TEST(Fec, InversesAreThoseOfIsaL) {
   }
 }
 
+constexpr std::pair<unsigned, dcast_fec_way> kCases[] = {
+    {1096, DCAST_FEC_WORDS}, {104, DCAST_FEC_WORDS}, {1096, DCAST_FEC_AVX2}, {104, DCAST_FEC_AVX2},
+    {1096, DCAST_FEC_GFNI},  {104, DCAST_FEC_GFNI},  {8, DCAST_FEC_GFNI},    {128, DCAST_FEC_GFNI}};
+
 class FecTest : public ::testing::TestWithParam<int> {
  protected:
   // k symbols of noise and all their parity.
-  void Make(unsigned k, unsigned size, uint32_t seed) {
+  void Make(unsigned k, unsigned size, uint32_t seed, dcast_fec_way way = dcast_fec_best()) {
     std::mt19937 rng(seed);
     all_.assign(64, std::vector<uint8_t>(size));
     data_.resize(k * size);
@@ -34,7 +39,7 @@ class FecTest : public ::testing::TestWithParam<int> {
       if (i < k) {
         std::memcpy(all_[i].data(), &data_[i * size], size);
       } else {
-        dcast_fec_parity(data_.data(), size, k, i, size, all_[i].data(), &lists);
+        dcast_fec_parity_by(way, data_.data(), size, k, i, size, all_[i].data(), &lists);
       }
     }
   }
@@ -44,9 +49,10 @@ class FecTest : public ::testing::TestWithParam<int> {
 
 TEST_P(FecTest, EveryParitySymbolEqualsIsaL) {
   const int k = GetParam();
-  // With vectors, groups of words and a word on its own; without vectors, as in a kernel.
-  for (const unsigned size : {1096u, 104u}) {
-    Make(static_cast<unsigned>(k), size, static_cast<uint32_t>(k));
+  // Whole vectors, groups of words and a word on its own; without vectors, as in a kernel.
+  for (const auto& [size, way] : kCases) {
+    if (way > dcast_fec_best()) continue;
+    Make(static_cast<unsigned>(k), size, static_cast<uint32_t>(k), way);
     std::vector<uint8_t> matrix(64 * k), tables(32 * k * (64 - k));
     gf_gen_cauchy1_matrix(matrix.data(), 64, k);
     ec_init_tables(k, 64 - k, &matrix[k * k], tables.data());
@@ -56,7 +62,7 @@ TEST_P(FecTest, EveryParitySymbolEqualsIsaL) {
     for (auto& p : parity) out.push_back(p.data());
     ec_encode_data(size, k, 64 - k, tables.data(), in.data(), out.data());
     for (int i = k; i < 64; ++i)
-      EXPECT_EQ(all_[i], parity[i - k]) << "symbol " << i << " of " << size;
+      EXPECT_EQ(all_[i], parity[i - k]) << "symbol " << i << " of " << size << ", way " << way;
   }
 }
 

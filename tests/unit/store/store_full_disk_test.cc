@@ -105,6 +105,7 @@ TEST(StoreFullDiskTest, AWriteThatFindsNoRoomIsSurvivedAndMadeGood) {
   EXPECT_FALSE(store->Flush().ok());
   EXPECT_FALSE(store->PutBlock(dump, {1, 3, 1}, "x").ok());
   for (int i = 0; i < 3; i++) EXPECT_FALSE(store->Flush().ok()) << "still no room";
+  EXPECT_FALSE(std::filesystem::exists(dir.path() + "/store/new-0.sst"));
   EXPECT_EQ(*store->GetBlock(dump, {1, 1, 1}), RandomBytes(1, 60000));
 
   disk.GiveBack();

@@ -15,6 +15,7 @@
 
 #include "absl/time/clock.h"
 #include "store/rocks_format.h"
+#include "store/vmcore/block_source.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace dumpcast {
@@ -157,6 +158,88 @@ TEST(StoreTest, BufferedBlocksAreHeldButNotDurableUntilFlush) {
   ASSERT_TRUE(store->Flush().ok());
   check(2, 2);
   EXPECT_EQ(*store->GetBlock(dump, {1, 2, 2}), RandomBytes(2, 100));
+}
+
+TEST(StoreTest, WhatWaitsForAFlushIsReadInEveryWay) {
+  TempDir dir;
+  auto store = OpenOrDie(dir.path());
+  const DumpKey dump = DumpOf(1, 2);
+  // In turns on disk and in memory, the even ones in memory.
+  for (uint64_t n = 1; n < 100; n += 2)
+    ASSERT_TRUE(store->PutBlock(dump, {1, n, n}, RandomBytes(n, 1000)).ok());
+  ASSERT_TRUE(store->Flush().ok());
+  for (uint64_t n = 2; n < 100; n += 2)
+    ASSERT_TRUE(store->PutBlock(dump, {1, n, n}, RandomBytes(n, 1000)).ok());
+  const absl::StatusOr<OpenedBlocks> before = store->OpenBlocks(dump);
+  ASSERT_TRUE(before.ok());
+  const auto check = [&](const OpenedBlocks& opened) {
+    uint64_t next = 1;
+    ASSERT_TRUE(store
+                    ->ScanBlocks(dump, 1, 0, ~0ull, true,
+                                 [&](const BlockKey& key, std::string_view encoded) {
+                                   EXPECT_EQ(key.number, next);
+                                   EXPECT_EQ(encoded, RandomBytes(next++, 1000));
+                                   return true;
+                                 })
+                    .ok());
+    EXPECT_EQ(next, 100u);
+    for (uint64_t n = 1; n < 100; ++n) {
+      EXPECT_EQ(*store->GetBlock(dump, {1, n, n}), RandomBytes(n, 1000)) << n;
+      std::string encoded;
+      ASSERT_EQ(*opened.source->ReadBlock(1, n, &encoded), BlockState::kHeld) << n;
+      EXPECT_EQ(encoded, RandomBytes(n, 1000)) << n;
+    }
+  };
+  check(*before);
+  ASSERT_TRUE(store->Flush().ok());
+  check(*before);
+  check(*store->OpenBlocks(dump));
+}
+
+TEST(StoreTest, MoreThanMayWaitIsFlushedByAPut) {
+  TempDir dir;
+  auto store = OpenOrDie(dir.path());
+  const DumpKey dump = DumpOf(1, 2);
+  const uint64_t limit = SmallStore(dir.path()).write_buffer_bytes;
+  uint64_t put = 0;
+  for (uint64_t n = 1; put < 3 * limit; ++n) {
+    ASSERT_TRUE(store->PutBlock(dump, {1, n, n}, RandomBytes(n, 60000)).ok());
+    put += 60000;
+    ASSERT_TRUE(store
+                    ->ReadBlockSets(dump,
+                                    [&](const DumpBlocks& blocks) {
+                                      const uint64_t durable = blocks.durable.keys() * 60000;
+                                      EXPECT_LE(put - durable, limit) << n;
+                                    })
+                    .ok());
+  }
+}
+
+// After a crash between the link and the end of a flush, a table has two names.
+TEST(StoreTest, WhatAFlushHasLeftIsRemovedAndNeverWrittenOver) {
+  TempDir dir;
+  const DumpKey dump = DumpOf(1, 2);
+  const std::string left = dir.path() + "/new-0.sst";
+  std::string table;
+  {
+    auto store = OpenOrDie(dir.path());
+    ASSERT_TRUE(store->PutBlock(dump, {1, 1, 1}, RandomBytes(1, 60000)).ok());
+    ASSERT_TRUE(store->Flush().ok());
+    for (const auto& file : std::filesystem::directory_iterator(dir.path()))
+      if (file.path().extension() == ".sst" && file.file_size() > 60000) table = file.path();
+    ASSERT_FALSE(table.empty());
+    EXPECT_FALSE(std::filesystem::exists(left));
+  }
+  std::filesystem::create_hard_link(table, left);
+  auto store = OpenOrDie(dir.path());
+  EXPECT_FALSE(std::filesystem::exists(left));
+  std::filesystem::create_hard_link(table, left);
+  ASSERT_TRUE(store->PutBlock(dump, {1, 2, 2}, RandomBytes(2, 60000)).ok());
+  ASSERT_TRUE(store->Flush().ok());
+  store = nullptr;
+  store = OpenOrDie(dir.path());
+  for (uint64_t n = 1; n <= 2; ++n)
+    EXPECT_EQ(*store->GetBlock(dump, {1, n, n}), RandomBytes(n, 60000)) << n;
 }
 
 TEST(StoreTest, SetsAreTheSameAfterReopening) {
