@@ -2,8 +2,8 @@
 // The rim: sockets, threads, store, peers and gRPC server around one Engine.
 //
 // Threads: one for each lane and one for unicast (receive, verify, engine), a timer, a writer
-// (store work), and those of replication and gRPC. The engine is under one mutex, which nobody
-// holds while waiting for a socket, the disk or a peer.
+// (store work), a flusher beside it, and those of replication and gRPC. The engine is under one
+// mutex, which nobody holds while waiting for a socket, the disk or a peer.
 #ifndef DUMPCAST_RELAY_NODE_H_
 #define DUMPCAST_RELAY_NODE_H_
 
