@@ -64,6 +64,8 @@ cmd_test() {
   ((${#parts[@]})) || parts=("${TEST_DEFAULT[@]}")
   ((all == 0)) || export DUMPCAST_TEST_ALL=1
   export DUMPCAST_BUILD_DIR="$DEV_ROOT/build/$preset"
+  # tests/tsan/README.md
+  [[ "$preset" != tsan ]] || export TSAN_OPTIONS="${TSAN_OPTIONS:-ignore_noninstrumented_modules=1}"
 
   TEST_TABLE=() TEST_TOTAL=(0 0 0)
   # Whatever ends this early (no packages, a signal) is a failure, and counted.
