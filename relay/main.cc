@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sodium.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <bit>
@@ -36,6 +37,14 @@ constexpr time_t kCounterSeconds = 60;
 void KeepFreedMemory() {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that there is
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+// A table of the store is a file, and a terabyte has some ten thousand of them.
+void RaiseFileLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
 // Debian builds Abseil with a graph of all locks ever held together, which ends the process when
@@ -172,6 +181,7 @@ int Run(const RelayOptions& options) {
 int main(int argc, char** argv) {
   dumpcast::KeepFreedMemory();
   dumpcast::DoNotWatchLocks();
+  dumpcast::RaiseFileLimit();
   if (sodium_init() < 0) {
     std::fprintf(stderr, "dumpcast-relay: libsodium cannot start\n");
     return 1;

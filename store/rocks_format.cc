@@ -6,6 +6,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -134,6 +135,13 @@ std::optional<IndexValue> DecodeIndexValue(std::string_view bytes) {
   return value;
 }
 
+// Half of the files that this process may have open: the others are sockets and logs.
+int MaxOpenTables() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) return -1;
+  return static_cast<int>(std::clamp<rlim_t>(files.rlim_cur / 2, 32, 1 << 20));
+}
+
 rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std::string&)> log,
                                    std::function<void()> merge_failed) {
   rocksdb::DBOptions db;
@@ -143,6 +151,7 @@ rocksdb::DBOptions DatabaseOptions(bool direct_io, std::function<void(const std:
   db.use_direct_reads = direct_io;
   db.use_direct_io_for_flush_and_compaction = direct_io;
   db.max_background_jobs = 3;
+  db.max_open_files = MaxOpenTables();
   // Records and the index; small, so that recovery is quick.
   db.max_total_wal_size = 16ull << 20;
   db.bytes_per_sync = 4ull << 20;

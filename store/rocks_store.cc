@@ -33,8 +33,9 @@ std::string_view ToView(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
 }
 
-constexpr size_t kParts = 2;       // tables that a flush writes at once
-constexpr size_t kRowsOfTwo = 64;  // fewer are one table
+constexpr size_t kParts = 2;  // tables that a flush writes at once
+// At least, of each: tables that touch no other stay as they are.
+constexpr uint64_t kPartBytes = 4 << 20;
 constexpr absl::Duration kFlushPoll = absl::Milliseconds(1);
 constexpr int kFlushPolls = 60000;
 
@@ -323,9 +324,11 @@ absl::Status RocksStore::WriteTables(std::vector<TableRow> rows) {
   rows.erase(std::unique(rows.begin(), rows.end(),
                          [](const auto& a, const auto& b) { return a.first == b.first; }),
              rows.end());
+  uint64_t bytes = 0;
+  for (const auto& [key, encoded] : rows) bytes += encoded.size();
+  const size_t parts = bytes < kParts * kPartBytes ? 1 : kParts;
   if (absl::Status s = RemoveNewTables(); !s.ok()) return s;
   // Two at once: one is put together while the other waits for the disk.
-  const size_t parts = rows.size() < kRowsOfTwo ? 1 : kParts;
   const std::span<const TableRow> all(rows);
   std::vector<std::string> paths;
   std::vector<std::future<rocksdb::Status>> built;

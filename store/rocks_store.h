@@ -123,8 +123,8 @@ class RocksStore final : public Store {
   using TableRow = std::pair<std::string, std::string_view>;  // by its key
   absl::Status WriteBlocks(std::vector<PendingBlock>* blocks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(flush_mu_);
-  // Writes tables of these and has the database take them in: durable on return. Of keys that are
-  // there already this is what is found.
+  // Writes tables of these and has the database take them in: durable on
+  // return. Of keys that are there already this is what is found.
   absl::Status WriteTables(std::vector<TableRow> rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(flush_mu_);
   rocksdb::Status BuildTable(const std::string& path, std::span<const TableRow> rows) const;
   // The same where a damaged table does not let the database take others in.

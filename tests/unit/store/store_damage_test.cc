@@ -193,6 +193,12 @@ TEST_F(StoreDamageTest, ADamagedTableDoesNotKeepTheStoreFromTakingMore) {
   }
   EXPECT_TRUE(told()) << "nothing was merged, and so nothing met the damage";
   put_around();
+  // So much that it would be two tables, and the damaged one is in the way.
+  for (uint64_t number = 5000; number < 5100; ++number)
+    for (const DumpKey& dump : {DumpOf(1, 1), DumpOf(1, 3)})
+      ASSERT_TRUE(store_->PutBlock(dump, KeyOf(number), BytesOf(number)).ok());
+  ASSERT_EQ(store_->Flush(), absl::OkStatus());
+  EXPECT_EQ(*store_->GetBlock(DumpOf(1, 3), KeyOf(5000)), BytesOf(5000));
   ExpectAllRight();
 }
 

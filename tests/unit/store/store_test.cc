@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,7 +14,9 @@
 #include <set>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "store/rocks_format.h"
 #include "store/vmcore/block_source.h"
 #include "tests/unit/store/store_fixture.h"
@@ -215,6 +218,38 @@ TEST(StoreTest, MoreThanMayWaitIsFlushedByAPut) {
   }
 }
 
+uint64_t TablesIn(const std::string& path) {
+  uint64_t tables = 0;
+  for (const auto& file : std::filesystem::directory_iterator(path))
+    tables += file.path().extension() == ".sst";
+  return tables;
+}
+
+// Two tables each time, that touch no other.
+TEST(StoreTest, MoreTablesThanFilesMayBeOpen) {
+  TempDir dir;
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 100;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const absl::Cleanup restore = [&] { setrlimit(RLIMIT_NOFILE, &before); };
+  const DumpKey dump = DumpOf(1, 2);
+  constexpr uint64_t kFlushes = 70, kBlocks = 140, kBytes = 62000;
+  const std::string bytes = RandomBytes(1, kBytes);
+  auto store = OpenOrDie(dir.path());
+  for (uint64_t flush = 0; flush < kFlushes; ++flush) {
+    for (uint64_t n = 0; n < kBlocks; ++n)
+      ASSERT_TRUE(store->PutBlock(dump, {1, flush * kBlocks + n, 1}, bytes).ok());
+    ASSERT_EQ(store->Flush(), absl::OkStatus());
+  }
+  EXPECT_GT(TablesIn(dir.path()), 100u);
+  store = nullptr;
+  store = OpenOrDie(dir.path());
+  for (uint64_t n = 0; n < kFlushes * kBlocks; n += 61)
+    ASSERT_EQ(*store->GetBlock(dump, {1, n, 1}), bytes) << n;
+}
+
 // After a crash between the link and the end of a flush, a table has two names.
 TEST(StoreTest, WhatAFlushHasLeftIsRemovedAndNeverWrittenOver) {
   TempDir dir;
@@ -234,11 +269,14 @@ TEST(StoreTest, WhatAFlushHasLeftIsRemovedAndNeverWrittenOver) {
   auto store = OpenOrDie(dir.path());
   EXPECT_FALSE(std::filesystem::exists(left));
   std::filesystem::create_hard_link(table, left);
-  ASSERT_TRUE(store->PutBlock(dump, {1, 2, 2}, RandomBytes(2, 60000)).ok());
+  constexpr uint64_t kBlocks = 200;  // of two tables
+  for (uint64_t n = 2; n <= kBlocks; ++n)
+    ASSERT_TRUE(store->PutBlock(dump, {1, n, n}, RandomBytes(n, 60000)).ok());
   ASSERT_TRUE(store->Flush().ok());
+  EXPECT_FALSE(std::filesystem::exists(left));
   store = nullptr;
   store = OpenOrDie(dir.path());
-  for (uint64_t n = 1; n <= 2; ++n)
+  for (uint64_t n = 1; n <= kBlocks; ++n)
     EXPECT_EQ(*store->GetBlock(dump, {1, n, n}), RandomBytes(n, 60000)) << n;
 }
 
