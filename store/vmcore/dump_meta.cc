@@ -274,6 +274,7 @@ absl::StatusOr<std::shared_ptr<const DumpMeta>> DumpMeta::Load(const BlockSource
 void DumpMeta::LoadMemoryMap(const BlockSource& source) {
   absl::StatusOr<std::string> raw =
       ReadStream(source, fields_, DCAST_STREAM_MEMMAP, kMaxMemoryMapBytes);
+  memory_map_status_ = raw.status();
   if (!raw.ok()) {
     problems_.emplace_back(raw.status().message());
     return;

@@ -119,6 +119,8 @@ class DumpMeta {
 
   // What is missing or malformed of the streams, one sentence each, for people.
   const std::vector<std::string>& problems() const { return problems_; }
+  // DATA_LOSS when the disk has changed the memory map, which is then as if it had not arrived.
+  const absl::Status& memory_map_status() const { return memory_map_status_; }
 
  private:
   DumpMeta() = default;
@@ -136,6 +138,7 @@ class DumpMeta {
   absl::flat_hash_map<uint64_t, std::unique_ptr<const dcast_presence>> slices_;
   std::array<uint64_t, DCAST_CLASSES> expected_blocks_{};
   std::vector<std::string> problems_;
+  absl::Status memory_map_status_;
 };
 
 // Reads META alone. NOT_FOUND: it is not held (yet). DATA_LOSS: malformed.

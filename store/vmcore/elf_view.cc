@@ -217,6 +217,8 @@ class ElfView final : public FileView {
 absl::StatusOr<std::unique_ptr<FileView>> MakeElfView(std::shared_ptr<const MemoryView> memory) {
   const std::vector<MemoryRange>& ram = memory->meta().ram();
   if (ram.empty()) {
+    if (absl::IsDataLoss(memory->meta().memory_map_status()))
+      return memory->meta().memory_map_status();
     return absl::FailedPreconditionError(
         "ELF view: the memory map (stream MEMMAP) has not arrived: wait for class 0, or read the "
         "log");

@@ -343,6 +343,8 @@ class KdumpView final : public FileView {
 
 absl::StatusOr<std::unique_ptr<FileView>> MakeKdumpView(std::shared_ptr<const MemoryView> memory) {
   if (memory->meta().ram().empty()) {
+    if (absl::IsDataLoss(memory->meta().memory_map_status()))
+      return memory->meta().memory_map_status();
     return absl::FailedPreconditionError(
         "kdump-compressed view: the memory map (stream MEMMAP) has not arrived: wait for class 0, "
         "or "
