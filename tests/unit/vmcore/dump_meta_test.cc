@@ -9,6 +9,9 @@
 
 #include "protos/wire/bytes.h"
 #include "store/vmcore/block_codec.h"
+#include "store/vmcore/elf_view.h"
+#include "store/vmcore/kdump_view.h"
+#include "store/vmcore/memory_view.h"
 #include "tests/unit/vmcore/dump_builder.h"
 
 namespace dumpcast {
@@ -219,6 +222,18 @@ TEST(DumpMeta, MissingStreamsAreProblemsNotErrors) {
   EXPECT_THAT(problems, HasSubstr("MEMMAP: chunk 0 is not held"));
   EXPECT_THAT(problems, HasSubstr("VMCOREINFO: chunk 0 is not held"));
   EXPECT_THAT(problems, HasSubstr("0 of 1 slices"));
+}
+
+TEST(DumpMeta, AMemoryMapThatTheDiskHasChangedIsDataLossInEveryView) {
+  DumpBuilder builder;
+  builder.ram = {{0, 0x10000}};
+  const auto source = builder.Build();
+  source->Fail(0, dcast_class0_number(DCAST_STREAM_MEMMAP, 0), absl::DataLossError("the disk"));
+  const auto memory = MemoryView::Open(source);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_TRUE(absl::IsDataLoss((*memory)->meta().memory_map_status()));
+  EXPECT_TRUE(absl::IsDataLoss(MakeElfView(*memory).status()));
+  EXPECT_TRUE(absl::IsDataLoss(MakeKdumpView(*memory).status()));
 }
 
 TEST(DumpMeta, NotesLoseThePaddingBetweenThem) {
