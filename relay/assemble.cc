@@ -11,6 +11,9 @@ namespace {
 
 // Book-keeping of one encoding, so that many tiny blocks are bounded as well.
 constexpr uint64_t kEncodingOverheadBytes = 256;
+// An encoding that got none of the last symbols is not on its way: a sender sends up to 16 blocks
+// by turns, and a dump may have more than one.
+constexpr uint64_t kOnTheWaySymbols = 128;
 
 uint64_t LowBits(unsigned n) {
   return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
@@ -56,26 +59,31 @@ void Assembler::Remove(Encodings::iterator encoding, Counter why) {
   budget_->waiting_symbols_ -= symbols;
 }
 
+Assembler::Encodings::iterator Assembler::Victim(const Encoding* keep) {
+  for (auto it = by_name_.rbegin(); it != by_name_.rend(); ++it)
+    for (const auto& encoding : it->second)
+      if (encoding->last_symbol + kOnTheWaySymbols < symbols_ && &*encoding != keep)
+        return encoding;
+  auto oldest = encodings_.begin();
+  if (oldest != encodings_.end() && &*oldest == keep) ++oldest;
+  return oldest;
+}
+
 bool Assembler::MakeRoom(uint64_t bytes, const Encoding* keep) {
   const auto evict = [keep](Assembler* from) {
-    auto oldest = from->encodings_.begin();
-    if (oldest != from->encodings_.end() && &*oldest == keep) ++oldest;
-    if (oldest == from->encodings_.end()) return false;
+    const auto victim = from->Victim(keep);
+    if (victim == from->encodings_.end()) return false;
     from->counters_->Add(Counter::kBlocksEvicted);
-    from->Remove(oldest, Counter::kEvicted);
+    from->Remove(victim, Counter::kEvicted);
     return true;
   };
   while (used_ + bytes > budget_->dump_bytes_)
     if (!evict(this)) return false;
   while (budget_->used_ + bytes > budget_->total_bytes_) {
-    Assembler* victim = nullptr;
-    for (Assembler* a : budget_->assemblers_) {
-      if (a->encodings_.empty() || (a == this && keep != nullptr && a->encodings_.size() == 1))
-        continue;
-      if (victim == nullptr || a->encodings_.front().birth < victim->encodings_.front().birth)
-        victim = a;
-    }
-    if (victim == nullptr || !evict(victim)) return false;
+    Assembler* const most = *std::max_element(
+        budget_->assemblers_.begin(), budget_->assemblers_.end(),
+        [](const Assembler* a, const Assembler* b) { return a->used_ < b->used_; });
+    if (!evict(most)) return false;
   }
   return true;
 }
@@ -108,7 +116,6 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
     fresh.encoded_len = encoded_len;
     fresh.symbol_size = symbol_size;
     fresh.k = hdr.k;
-    fresh.birth = ++budget_->births_;
     fresh.bytes = bytes;
     fresh.data.reserve(data_bytes);
     encodings_.push_back(std::move(fresh));
@@ -133,6 +140,7 @@ Counter Assembler::Add(TimeNs now, const dcast_hdr& hdr, std::string_view payloa
   encoding->m = std::max(encoding->m, hdr.m);
   encoding->have |= uint64_t{1} << hdr.index;
   encoding->last_ns = now;
+  encoding->last_symbol = ++symbols_;
   ++budget_->waiting_symbols_;
   if (is_data) {
     // They mostly come in order, and are then written once.

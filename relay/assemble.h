@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Symbols to blocks. Symbols join only with symbols of the same block and digest; the first copy
-// of each counts, whichever path or origin brings it. Memory is bounded per dump and in all: the
-// oldest incomplete block goes first, since it can be asked for again.
+// of each counts, whichever path or origin brings it. Memory is bounded per dump and in all: what
+// goes first is the block furthest on in the walk that nothing comes of, since blocks are asked for
+// in the walk's order: what will be needed last, not what an answer is on its way for.
 #ifndef DUMPCAST_RELAY_ASSEMBLE_H_
 #define DUMPCAST_RELAY_ASSEMBLE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -14,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/btree_map.h"
 #include "protos/wire/auth.h"
 #include "relay/counters.h"
 #include "relay/fec.h"
@@ -39,6 +41,10 @@ class AssemblyBudget {
   AssemblyBudget(uint64_t total_bytes, uint64_t dump_bytes)
       : total_bytes_(total_bytes), dump_bytes_(dump_bytes) {}
   uint64_t used() const { return used_; }
+  // What each of those that have a dump may use when all want it, bytes.
+  uint64_t share() const {
+    return std::min(dump_bytes_, total_bytes_ / std::max<uint64_t>(1, assemblers_.size()));
+  }
   // Of incomplete blocks, and of those that are not decoded yet.
   uint64_t waiting_symbols() const { return waiting_symbols_; }
   // So many of a block that Add() gave are no longer waited for.
@@ -50,7 +56,6 @@ class AssemblyBudget {
   const uint64_t dump_bytes_;
   uint64_t used_ = 0;
   uint64_t waiting_symbols_ = 0;
-  uint64_t births_ = 0;
   std::vector<class Assembler*> assemblers_;
 };
 
@@ -113,9 +118,9 @@ class Assembler {
     uint8_t k = 0;
     uint8_t m = 0;
     uint64_t have = 0;
-    uint64_t birth = 0;
     uint64_t bytes = 0;
     TimeNs last_ns = 0;
+    uint64_t last_symbol = 0;  // of symbols_
     std::string data;
     std::vector<ParitySymbol> parity;
   };
@@ -124,6 +129,8 @@ class Assembler {
   // NULL when no symbol of it is here.
   const Encoding* FindEncoding(const BlockKey& key) const;
   bool MakeRoom(uint64_t bytes, const Encoding* keep);
+  // What is given up for another; end() when there is nothing but `keep`.
+  Encodings::iterator Victim(const Encoding* keep);
   // Frees the memory. Returns how many symbols it had; they go on waiting.
   unsigned Erase(Encodings::iterator encoding);
   // Counts the waiting symbols as `why`, and erases.
@@ -134,7 +141,8 @@ class Assembler {
   Counters* counters_;
   Encodings encodings_;
   uint64_t used_ = 0;
-  absl::flat_hash_map<BlockName, std::vector<Encodings::iterator>> by_name_;
+  uint64_t symbols_ = 0;                                                  // that were added
+  absl::btree_map<BlockName, std::vector<Encodings::iterator>> by_name_;  // in the walk's order
 };
 
 }  // namespace dumpcast

@@ -43,7 +43,7 @@ namespace dumpcast {
   /* symbols_stored = the next group + those waiting in blocks incomplete or not decoded yet */  \
   X(kInBlocks, "stored_in_blocks", "became a block")                                             \
   X(kStale, "stored_stale", "of an encoding that another one of the same block overtook")        \
-  X(kEvicted, "stored_evicted", "dropped with the oldest incomplete block, for memory")          \
+  X(kEvicted, "stored_evicted", "dropped with an incomplete block, for memory")          \
   X(kBadDigest, "stored_bad_digest", "of a block whose digest was wrong")                        \
   X(kForgotten, "stored_forgotten", "of a dump that was sealed or deleted meanwhile")            \
   /* the rest counts by itself */                                                                \

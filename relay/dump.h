@@ -68,6 +68,8 @@ class Dump {
   // Blocks have lacked symbols since the last one, or there was none.
   bool PaceDue(TimeNs now) const;
   // As PACE tells it: 1 + blocks that lacked symbols when they were due.
+  // Blocks that had to be asked for again.
+  uint32_t AskedAgain() const { return live_ ? live_->repair.asked_again() : 0; }
   uint32_t Lacking() const { return live_ ? live_->repair.lacking() + 1 : told_lacking_; }
 
   void Tick(TimeNs now);

@@ -103,8 +103,11 @@ void Dump::StepRepair(TimeNs now) {
   // Nobody is asked for what the store would refuse, or has no time for.
   if (shared_->store_full || shared_->store.pending_bytes() > shared_->config.store_queue_bytes / 2)
     return;
-  const std::vector<BlockName> missing = live.gaps.Missing(
-      now, live.class0, live.held, live.assembler, shared_->config.repair_window_blocks);
+  // For what is asked for there is memory while it comes, and as much for what comes by itself.
+  const uint64_t fit = std::clamp<uint64_t>(shared_->budget.share() / 2 / DCAST_WINDOW_BYTES, 1,
+                                            shared_->config.repair_window_blocks);
+  const std::vector<BlockName> missing =
+      live.gaps.Missing(now, live.class0, live.held, live.assembler, fit);
   const bool sender_there = heard_ns_ != 0 && !gone_;
   Repair::Requests requests =
       live.repair.Step(now, missing, live.class0, live.assembler, shared_->has_peers, sender_there);

@@ -338,9 +338,9 @@ void Engine::Tick(TimeNs now) {
     op.kind = StoreOp::Kind::kProbe;
     shared.store.Add(std::move(op));
   }
-  uint64_t lacking = 0;
-  for (const Dump* dump : impl_->live) lacking += dump->Lacking();
-  const bool changed = shared.pace.Update(now, shared.store.pending_bytes(), lacking);
+  uint64_t hurt = 0;
+  for (const Dump* dump : impl_->live) hurt += dump->Lacking() + dump->AskedAgain();
+  const bool changed = shared.pace.Update(now, shared.store.pending_bytes(), hurt);
   for (Dump* dump : impl_->live)
     if (changed || dump->PaceDue(now))
       dump->SendPace(now, shared.pace.KibPerSecond(impl_->Sending()));

@@ -207,7 +207,7 @@ void AddFlags(CLI::App* app, RelayOptions* o, Raw* raw) {
       ->check(CheckBytes)
       ->group("Limits");
   app->add_option("--dump-memory", raw->dump_memory,
-                  "For incomplete blocks of one dump. Default: a quarter of --memory")
+                  "For incomplete blocks of one dump. Default: half of --memory")
       ->check(CheckBytes)
       ->group("Limits");
   app->add_option("--max-dumps", o->max_dumps, "Dumps received at a time")
@@ -471,7 +471,7 @@ ParsedRelayOptions ParseRelayOptions(int argc, const char* const* argv,
     o.configured = o.configured || option->count() != 0;
   o.min_free_bytes = *ParseBytes(raw.min_free);
   o.memory_bytes = raw.memory.empty() ? DefaultMemory() : *ParseBytes(raw.memory);
-  o.dump_memory_bytes = raw.dump_memory.empty() ? o.memory_bytes / 4 : *ParseBytes(raw.dump_memory);
+  o.dump_memory_bytes = raw.dump_memory.empty() ? o.memory_bytes / 2 : *ParseBytes(raw.dump_memory);
   o.socket_buffer_bytes = *ParseBytes(raw.socket_buffer);
   const uint64_t lanes = o.lanes >= 64 ? ~uint64_t{0} : (uint64_t{1} << o.lanes) - 1;
   o.own_lanes = (*ParseLanes(raw.own_lanes) & lanes) | 1;

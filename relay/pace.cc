@@ -12,14 +12,17 @@ constexpr TimeNs kPeriodNs = 200 * kMillisecond;
 constexpr TimeNs kRepeatNs = kSecond;      // a relay silent for longer has no say (WIRE.md, PACE)
 constexpr uint64_t kBusyBytes = 64 << 10;  // more than heartbeats
 constexpr TimeNs kLeastBusyNs = 10 * kMillisecond;
-constexpr double kFloor = 256 * 1024;      // bytes per second: never told to stop altogether
-constexpr double kOnDrops = 0.7;           // of what came when the sockets dropped
-constexpr double kOnQueue = 0.8;           // of what the store took when its queue was long
-constexpr double kRise = 1.1;              // per period without pressure
-constexpr double kRiseFar = 2;             // of a limit far below the rate that hurt
-constexpr double kForget = 8;              // times the rate that hurt: no limit any more
-constexpr double kLossy = 0.1;             // of the packets; parity makes up for less
-constexpr double kOnLoss = 1.1;            // of what came: as much is lost as parity makes up for
+constexpr double kFloor = 256 * 1024;  // bytes per second: never told to stop altogether
+constexpr double kOnDrops = 0.7;       // of what came when the sockets dropped
+constexpr double kOnQueue = 0.8;       // of what the store took when its queue was long
+constexpr double kRise = 1.1;          // per period without pressure
+constexpr double kRiseFar = 2;         // of a limit far below the rate that hurt
+constexpr double kForget = 8;          // times the rate that hurt: no limit any more
+constexpr double kLossy = 0.1;         // of the packets; parity makes up for less
+constexpr double kMostLost = 0.5;      // one period is enough to tell
+constexpr double kSlight = 0.03;       // the queue on the way is full
+constexpr double kRiseCarefully = 1.02;
+constexpr TimeNs kCareful = 2 * kSecond;   // since the network set the limit
 constexpr double kAsTold = 0.8;            // of the limit: the sender sends as much as it may
 constexpr TimeNs kIgnoreNs = 5 * kSecond;  // loss that does not come of the rate, doubled each time
 constexpr TimeNs kMaxIgnoreNs = 80 * kSecond;
@@ -31,12 +34,14 @@ void Pace::NoteReceived(TimeNs now, uint64_t bytes) {
   if (busy_ns_ == 0 && received_ >= kBusyBytes) busy_ns_ = now;
 }
 
-bool Pace::Losing(TimeNs now, uint64_t lacking) {
+bool Pace::Losing(TimeNs now, TimeNs busy, uint64_t hurt) {
   const double lost = std::max(std::exchange(lost_, 0), 0.0);
   const double came = static_cast<double>(std::exchange(came_, 0));
   loss_ = lost > 0 ? lost / (lost + came) : 0;
-  const bool lossy = loss_ > kLossy && lacking > std::exchange(lacking_, lacking);
-  return std::exchange(lossy_, lossy) && lossy && now >= ignore_until_ns_;
+  const bool lossy = loss_ > kLossy && hurt > std::exchange(hurt_, hurt);
+  const bool before = std::exchange(lossy_, lossy);
+  const bool sure = before || (loss_ > kMostLost && busy >= kPeriodNs / 2);
+  return lossy && sure && now >= ignore_until_ns_;
 }
 
 // A queue on the way that overflows lets through what it can, whatever is sent: sending less costs
@@ -51,6 +56,8 @@ void Pace::LimitToNetwork(TimeNs now, double received) {
   } else if (now < network_ns_ + 2 * kPeriodNs || sent < limit_ * kAsTold) {
     return;  // the sender has just been told, or has less to send than it may
   } else if (received < network_came_ * (1 + limit_ / network_sent_) / 2) {
+    // A relay that was held up for a period looks alike.
+    if (!std::exchange(less_came_, true)) return;
     network_ns_ = 0;
     limit_ = 0;
     ignore_ns_ = std::clamp(2 * ignore_ns_, kIgnoreNs, kMaxIgnoreNs);
@@ -58,10 +65,12 @@ void Pace::LimitToNetwork(TimeNs now, double received) {
     return;
   }
   if (limit_ == 0) top_ = std::max(received, kFloor);
-  limit_ = std::max(received * kOnLoss, kFloor);
+  less_came_ = false;
+  limit_ = std::max(received, kFloor);
+  careful_until_ns_ = now + kCareful;
 }
 
-bool Pace::Update(TimeNs now, uint64_t pending_store_bytes, uint64_t lacking) {
+bool Pace::Update(TimeNs now, uint64_t pending_store_bytes, uint64_t hurt) {
   if (now < next_ns_) return false;
   next_ns_ = now + kPeriodNs;
   const TimeNs period = now - last_ns_;
@@ -75,7 +84,7 @@ bool Pace::Update(TimeNs now, uint64_t pending_store_bytes, uint64_t lacking) {
   const double stored = static_cast<double>(stored_) / seconds;
   const bool drops = drops_ != 0;
   const bool queue = pending_store_bytes > config_.store_queue_bytes / 2;
-  const bool losing = Losing(now, lacking);
+  const bool losing = Losing(now, busy, hurt);
   received_ = stored_ = drops_ = 0;
   if (!usable) return false;
 
@@ -89,6 +98,8 @@ bool Pace::Update(TimeNs now, uint64_t pending_store_bytes, uint64_t lacking) {
     network_ns_ = 0;
   } else if (losing) {
     LimitToNetwork(now, received);
+  } else if (network_ns_ != 0 && now < careful_until_ns_) {
+    if (loss_ < kSlight) limit_ *= kRiseCarefully;
   } else if (limit_ != 0) {
     limit_ *= limit_ < top_ / 2 ? kRiseFar : kRise;
     if (limit_ > top_ * kForget) limit_ = 0;

@@ -25,17 +25,18 @@ class Pace {
   }
 
   // Looks at the last period; true when the limit has changed, or is to be told again.
-  // lacking: blocks that lacked symbols when they were due, so far; what is lost hurts when it
-  // grows.
-  bool Update(TimeNs now, uint64_t pending_store_bytes, uint64_t lacking);
+  // hurt: blocks that lacked symbols when they were due, and answers that did, so far; what is lost
+  // is of no account while it does not grow.
+  bool Update(TimeNs now, uint64_t pending_store_bytes, uint64_t hurt);
   TimeNs WakeNs() const { return next_ns_; }
 
   // KiB/s of UDP payload for one of `dumps` senders; 0: no limit.
   uint32_t KibPerSecond(size_t dumps) const;
 
  private:
-  // Whether the network has lost too much in the last period, and the one before.
-  bool Losing(TimeNs now, uint64_t lacking);
+  // Whether the network has lost too much: most of the last period, or some of it and of the one
+  // before.
+  bool Losing(TimeNs now, TimeNs busy, uint64_t hurt);
   void LimitToNetwork(TimeNs now, double received);
 
   const EngineConfig& config_;
@@ -51,10 +52,12 @@ class Pace {
   double lost_ = 0;        // a sender may leave out any number
   double loss_ = 0;        // of the last period, 0..1
   bool lossy_ = false;
-  uint64_t lacking_ = 0;
-  TimeNs network_ns_ = 0;    // when the network's limit was set, 0: it has none
+  uint64_t hurt_ = 0;
+  TimeNs network_ns_ = 0;  // when the network's limit was first set, 0: it has none
+  TimeNs careful_until_ns_ = 0;
   double network_came_ = 0;  // what came then, bytes per second
   double network_sent_ = 0;  // and what had been sent
+  bool less_came_ = false;   // than then, though the sender was told
   TimeNs ignore_until_ns_ = 0;
   TimeNs ignore_ns_ = 0;  // how long, the last time
 };

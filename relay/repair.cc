@@ -142,6 +142,7 @@ Repair::Requests Repair::Step(TimeNs now, const std::vector<BlockName>& missing,
       entries.push_back(entry);
     }
     counters_->Add(Counter::kNakBlocks);
+    if (ask.tries > 0) ++asked_again_;
     ask.tries = static_cast<uint8_t>(std::min(ask.tries + 1, 100));
     ask.postponed = 0;
     ask.next_ns = now + Backoff(ask.tries);

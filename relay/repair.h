@@ -45,6 +45,8 @@ class Repair {
 
   // Blocks of which some symbols had come, too few, when they were due.
   uint32_t lacking() const { return lacking_; }
+  // Answers that had to be asked for again.
+  uint32_t asked_again() const { return asked_again_; }
   bool fetch_open() const { return fetch_open_; }
   // Fetches that brought nothing since the last that did.
   uint32_t fruitless_fetches() const { return fruitless_; }
@@ -72,6 +74,7 @@ class Repair {
   absl::flat_hash_map<BlockName, Ask> asks_;
   uint64_t round_ = 0;
   uint32_t lacking_ = 0;
+  uint32_t asked_again_ = 0;
   bool fetch_open_ = false;
   uint32_t fruitless_ = 0;
   TimeNs fetch_next_ns_ = 0;

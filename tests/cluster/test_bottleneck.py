@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 
 MIB = 1 << 20
-DUMP_MIB = 96
+DUMP_MIB = 256
 PORT = ["rate", "200mbit", "burst", "64k", "limit", "256k"]  # of a switch: its queue holds 10 ms
-# Of the dump's bytes, what leaves the host. It was more than five times without a limit by the network.
-MOST_SENT = 3
+# Of the dump's bytes, what leaves the host: half of them before it is told, at 1 Gbit/s. Without a limit by the
+# network, or with repair that loses what it asked for, it is 3 to 5 times.
+MOST_SENT = 2.5
 
 
 def test_the_network_sets_the_pace(cluster, scratch):

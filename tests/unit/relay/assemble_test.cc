@@ -152,8 +152,8 @@ TEST_F(AssembleTest, ContradictingLengthIsRefused) {
             Counter::kMismatch);
 }
 
-TEST_F(AssembleTest, OldestIncompleteBlockGoesFirst) {
-  // 70 KiB each, 1 MiB for this dump.
+// 70 KiB each, 1 MiB for this dump: 14 at once.
+TEST_F(AssembleTest, OldestIncompleteBlockGoesFirstWhenAllAreOnTheirWay) {
   for (uint64_t number = 0; number < 40; ++number)
     EXPECT_EQ(Add(sender_.Symbol(1, number, Noise(65536, 1), 0)), Counter::kStored);
   EXPECT_LE(budget_.used(), 1u << 20);
@@ -162,6 +162,23 @@ TEST_F(AssembleTest, OldestIncompleteBlockGoesFirst) {
   EXPECT_TRUE(assembler_.Find({1, 39}));
   // It can be asked for again.
   EXPECT_EQ(Add(sender_.Symbol(1, 0, Noise(65536, 1), 0)), Counter::kStored);
+}
+
+TEST_F(AssembleTest, WhatIsFurthestOnAndHasComeToRestGoesFirst) {
+  const auto symbol = [this](uint64_t number, uint8_t index) {
+    return Add(sender_.Symbol(1, number, Noise(65536, 1), index));
+  };
+  for (uint64_t number = 0; number < 11; ++number) symbol(number, 0);
+  for (uint64_t number = 11; number < 14; ++number)
+    for (uint8_t index = 0; index < 45; ++index) symbol(number, index);
+  ASSERT_EQ(counters_[Counter::kBlocksEvicted], 0u);
+  // Walks on; of all that rests, what answers will come for first stays.
+  for (uint64_t number = 14; number < 40; ++number)
+    for (uint8_t index = 0; index < 30; ++index) EXPECT_EQ(symbol(number, index), Counter::kStored);
+  EXPECT_GT(counters_[Counter::kBlocksEvicted], 20u);
+  for (uint64_t number : {0, 1, 2, 3, 4, 5, 39})
+    EXPECT_TRUE(assembler_.Find({1, number})) << number;
+  for (uint64_t number : {10, 13, 20, 30}) EXPECT_FALSE(assembler_.Find({1, number})) << number;
 }
 
 TEST_F(AssembleTest, AllDumpsTogetherAreBounded) {

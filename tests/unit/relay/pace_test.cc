@@ -121,6 +121,23 @@ TEST_F(PaceTest, ANetworkThatIsTooSlowSetsTheRate) {
   EXPECT_EQ(sent_, 200e6);
 }
 
+TEST_F(PaceTest, WhenMostIsLostOnePeriodTellsIt) {
+  const auto bottleneck = [](double rate) { return std::min(rate, 25e6); };
+  Period(0);
+  Send(1, 200e6, bottleneck);
+  Send(1, 200e6, bottleneck);
+  EXPECT_LT(sent_, 30e6);
+}
+
+TEST_F(PaceTest, ANetworkThatLosesALittleAtItsLimitIsNotAskedForMoreAtOnce) {
+  const auto bottleneck = [](double rate) { return std::min(rate, 25e6); };
+  Send(20, 200e6, bottleneck);
+  for (int i = 0; i < 5; ++i) {
+    Send(1, 200e6, [](double rate) { return rate * 0.95; });
+    EXPECT_LT(sent_, 30e6);
+  }
+}
+
 TEST_F(PaceTest, ASenderThatHasLessToSendForAWhileIsNotJudgedByIt) {
   const auto bottleneck = [](double rate) { return std::min(rate, 25e6); };
   Send(20, 200e6, bottleneck);

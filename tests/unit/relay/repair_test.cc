@@ -143,6 +143,7 @@ TEST_F(RepairTest, RequestsBackOffUntilTheirBound) {
   for (size_t i = 2; i < asked.size(); ++i)
     EXPECT_GE(asked[i] - asked[i - 1], asked[i - 1] - asked[i - 2]);
   EXPECT_EQ(asked.back() - asked[asked.size() - 2], config_.repair_max_ns / 2 / kMillisecond);
+  EXPECT_EQ(repair_.asked_again(), asked.size() - 1);
 }
 
 TEST_F(RepairTest, RequestsOfAnotherRelaySuppressOurs) {
