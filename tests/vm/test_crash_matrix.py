@@ -141,7 +141,7 @@ def processors_are_in(run: Scenario) -> str:
 def wait_begun(run: Scenario, within_s: float) -> None:
     # Not the console: it may be what is stuck.
     wait_until(lambda: run.show(0), within_s,
-               lambda: f"a dump to begin; {processors_are_in(run)}\n{run.words()}", 0.5)
+               lambda: f"a dump to begin\n{run.words()}\n{processors_are_in(run)}", 0.5)
 
 
 def crash(run: Scenario, parameters: str, way: Way, by_nmi_after_s: float | None = None) -> Crashed:
