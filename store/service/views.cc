@@ -66,7 +66,9 @@ absl::StatusOr<std::shared_ptr<DumpViews>> ViewCache::Open(const DumpKey& dump) 
   if (!blocks.ok()) return blocks.status();
   absl::StatusOr<std::shared_ptr<const MemoryView>> memory = MemoryView::Open(blocks->source);
   if (!memory.ok()) return memory.status();
+  const bool damaged = (*memory)->meta().damaged();
   auto views = std::make_shared<DumpViews>(*std::move(blocks), *std::move(memory));
+  if (damaged) return views;  // once peers have healed it, the block set is the same
   absl::MutexLock lock(&mu_);
   // What a dump was before is of no use to anyone who asks from now on.
   entries_.remove_if([&](const Entry& entry) { return entry.dump == dump; });

@@ -271,14 +271,16 @@ absl::StatusOr<std::shared_ptr<const DumpMeta>> DumpMeta::Load(const BlockSource
   return meta;
 }
 
+void DumpMeta::NoteProblem(const absl::Status& status) {
+  problems_.emplace_back(status.message());
+  damaged_ |= absl::IsDataLoss(status);
+}
+
 void DumpMeta::LoadMemoryMap(const BlockSource& source) {
   absl::StatusOr<std::string> raw =
       ReadStream(source, fields_, DCAST_STREAM_MEMMAP, kMaxMemoryMapBytes);
   memory_map_status_ = raw.status();
-  if (!raw.ok()) {
-    problems_.emplace_back(raw.status().message());
-    return;
-  }
+  if (!raw.ok()) return NoteProblem(raw.status());
   absl::StatusOr<std::vector<MemoryRange>> ranges = ParseMemoryMap(*raw, fields_.window_end);
   if (!ranges.ok()) {
     problems_.emplace_back(ranges.status().message());
@@ -308,7 +310,7 @@ void DumpMeta::LoadNotes(const BlockSource& source) {
     info->resize(std::min(info->find('\0'), info->size()));
     vmcoreinfo_text_ = *std::move(info);
   } else {
-    problems_.emplace_back(info.status().message());
+    NoteProblem(info.status());
   }
   absl::StatusOr<std::string> notes =
       ReadStream(source, fields_, DCAST_STREAM_NOTES, kMaxNotesBytes);
@@ -320,7 +322,7 @@ void DumpMeta::LoadNotes(const BlockSource& source) {
                                           dropped, notes->size()));
     }
   } else {
-    problems_.emplace_back(notes.status().message());
+    NoteProblem(notes.status());
   }
   if (vmcoreinfo_in_notes_.second != 0) {
     if (vmcoreinfo_text_.empty()) {

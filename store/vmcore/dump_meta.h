@@ -121,9 +121,13 @@ class DumpMeta {
   const std::vector<std::string>& problems() const { return problems_; }
   // DATA_LOSS when the disk has changed the memory map, which is then as if it had not arrived.
   const absl::Status& memory_map_status() const { return memory_map_status_; }
+  // A stream that was held could not be read: what a peer gives again, this does not have.
+  bool damaged() const { return damaged_; }
 
  private:
   DumpMeta() = default;
+  // Why a stream is as if it had not arrived.
+  void NoteProblem(const absl::Status& status);
   void LoadMemoryMap(const BlockSource& source);
   void LoadNotes(const BlockSource& source);
   absl::Status LoadPresence(const BlockSource& source);
@@ -139,6 +143,7 @@ class DumpMeta {
   std::array<uint64_t, DCAST_CLASSES> expected_blocks_{};
   std::vector<std::string> problems_;
   absl::Status memory_map_status_;
+  bool damaged_ = false;
 };
 
 // Reads META alone. NOT_FOUND: it is not held (yet). DATA_LOSS: malformed.

@@ -51,7 +51,7 @@ def corrupted(request, cluster, image):
         yield c
 
 
-def served(c, image, *relays: int) -> str:
+def served(c, image, *relays: int, partial: bool = False) -> str:
     """What a client gets of these relays: "right", "wrong", or the words that it is refused with."""
     path = c.folder / "served.elf"
     path.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def served(c, image, *relays: int) -> str:
                                         "--force", "--quiet", check=False)
     if done.returncode != 0:
         return done.stderr
-    return "wrong" if image.differences(path) else "right"
+    return "wrong" if image.differences(path, partial=partial) else "right"
 
 
 def test_no_wrong_byte_is_served(corrupted, image):
@@ -87,7 +87,9 @@ def test_a_peer_is_not_infected(corrupted, image):
     dump = c.show(0)
     assert dump["state"] != COMPLETE
     if dump["hostname"]:
-        assert image.differences(c.fetch(0, "elf"), partial=True) == []
+        # Where the memory map is among what was lost, there is nothing to make a file of.
+        came = served(c, image, 0, partial=True)
+        assert came == "right" or "the memory map (stream MEMMAP) has not arrived" in came, came
     # Whoever still has the memory sends it again.
     assert c.send(image, "--linger", 60, "--commits", 2).wait() == 0, c.words()
     c.wait_state(relays=[0])

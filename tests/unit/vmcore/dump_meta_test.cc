@@ -232,6 +232,7 @@ TEST(DumpMeta, AMemoryMapThatTheDiskHasChangedIsDataLossInEveryView) {
   const auto memory = MemoryView::Open(source);
   ASSERT_TRUE(memory.ok()) << memory.status();
   EXPECT_TRUE(absl::IsDataLoss((*memory)->meta().memory_map_status()));
+  EXPECT_TRUE((*memory)->meta().damaged());
   EXPECT_TRUE(absl::IsDataLoss(MakeElfView(*memory).status()));
   EXPECT_TRUE(absl::IsDataLoss(MakeKdumpView(*memory).status()));
 }
