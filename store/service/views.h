@@ -48,7 +48,8 @@ class DumpViews {
   std::shared_ptr<const FileView> kdump_ ABSL_GUARDED_BY(mu_);
 };
 
-// The views used last, by dump and block set.
+// The views used last, by dump and block set; not those that met damage, since healing changes no
+// block set.
 //
 // Thread safety: all methods may be called from any thread.
 class ViewCache {
